@@ -1,0 +1,1 @@
+../../retrail/__init__.pyi

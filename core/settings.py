@@ -1,0 +1,105 @@
+"""Settings of one workspace: a frozen model, read from and written to ``settings.toml``.
+
+Every knob has a default that works offline on a laptop. What an index was built with (encoder,
+chunking, language) is also kept in its manifest, so a later change here is noticed, never mixed in.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+
+EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
+"""The encoder whose weights come with the installation."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FusionWeights(_Section):
+    """How much each retriever counts in hybrid search."""
+
+    keyword: float = Field(1.0, ge=0)
+    dense: float = Field(1.0, ge=0)
+    late: float = Field(1.0, ge=0)
+
+
+class WebSettings(_Section):
+    """Limits of opening a URL, which is off unless switched on here."""
+
+    enabled: bool = False
+    timeout_seconds: float = Field(15.0, gt=0, le=120)
+    max_bytes: int = Field(2_000_000, gt=0)
+    max_redirects: int = Field(3, ge=0, le=10)
+
+
+class Budget(_Section):
+    """What one run may spend; reaching a limit ends it with the best partial answer."""
+
+    max_steps: int = Field(24, ge=1)
+    """Actions of any kind."""
+    max_searches: int = Field(10, ge=1)
+    max_seconds: float = Field(300.0, gt=0)
+    max_llm_tokens: int = Field(200_000, gt=0)
+
+
+class Settings(_Section):
+    """All settings of a workspace."""
+
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$")
+    """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
+    encoder: str = EMBEDDED_ENCODER
+    """Name or path of a sentence-transformers or multi-vector model."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
+    max_tokens: int = Field(256, ge=16, le=32768)
+    """Tokens of a passage that the encoder reads."""
+    chunk_tokens: int = Field(200, ge=0)
+    """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
+    late_dim: int = Field(128, ge=8)
+    """Dimension of stored token vectors."""
+    candidates: int = Field(100, ge=1, le=10_000)
+    """First-stage candidates from each of dense and keyword for late and hybrid search."""
+    fusion: Literal["zscore", "rrf"] = "zscore"
+    weights: FusionWeights = FusionWeights()
+    boosts: dict[str, float] = Field(default_factory=lambda: {"title": 0.0})
+    """Added to a hybrid score in proportion to the field's words that the query holds."""
+    record: bool = True
+    """Keep trajectories."""
+    max_document_mb: int = Field(100, ge=1)
+    web: WebSettings = WebSettings()
+    budget: Budget = Budget()
+
+
+def load_settings(path: Path) -> Settings:
+    """Read ``settings.toml``; a missing file gives the defaults.
+
+    Raises:
+        ConfigError: The file is not TOML, or a value is out of range or unknown.
+    """
+    if not path.exists():
+        return Settings()
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{str(path)!r} is not valid TOML: {error}", fix="mend or delete the file"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"setting {name!r} in {str(path)!r}: {first['msg']}", fix="mend the value or remove it"
+        ) from error
+
+
+def save_settings(settings: Settings, path: Path) -> None:
+    """Write all settings, replacing the file in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(tomli_w.dumps(settings.model_dump()), encoding="utf-8")
+    temporary.replace(path)

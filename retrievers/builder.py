@@ -1,0 +1,245 @@
+"""Builder: from staged documents to a published generation.
+
+Encode what is new (each text once, acknowledged batch by batch), build keyword, dense and layout in
+a fresh folder, rename it into place, and only then tell the corpus. A process killed anywhere in
+between leaves the old generation served and its work kept for the next run.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.batches import batched
+from ..core.errors import CorruptStore
+from ..core.settings import Settings
+from .corpus import VISIBLE, Corpus, Published
+from .dense import DenseWriter
+from .encoder import Encoded, Encoder
+from .keyword import KeywordWriter
+from .late import Layout
+from .staging import Encoding, Pending, Staging
+from .vectors import SAMPLE_TEXTS, VectorFiles, VectorWriter
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a stage's name, what is done of it, and the total if known."""
+
+FORMAT = 1
+"""Version of the generation folder."""
+
+_KEEP_ENCODERS = 2
+"""Encoders whose vectors are kept, so that a rollback need not encode again."""
+
+
+class Built(NamedTuple):
+    """A complete generation that is not served yet."""
+
+    number: int
+    folder: Path
+    vectors: Path
+    encoder: Encoder
+
+
+def quiet(stage: str, done: int, total: int | None) -> None:
+    """Report nothing."""
+
+
+def built_from(settings: Settings) -> dict[str, Any]:
+    """Return the settings an index depends on, as its manifest keeps them."""
+    names = ("language", "max_tokens", "chunk_tokens", "late_dim")
+    return {name: getattr(settings, name) for name in names}
+
+
+class Builder:
+    """Builds and publishes generations of one workspace; the caller holds the write lock."""
+
+    def __init__(self, root: Path, corpus: Corpus, staging: Staging, settings: Settings) -> None:
+        """Work in the index folders of ``root``."""
+        self.root = root
+        self.corpus = corpus
+        self.staging = staging
+        self.settings = settings
+
+    def build(self, encoder: Encoder, *, fresh: bool = False, progress: Progress = quiet) -> Built:
+        """Encode what is new and build the staged generation aside; nothing serves it yet.
+
+        Args:
+            encoder: Would serve.
+            fresh: Build every index from nothing rather than from the one before.
+            progress: Is told about encoding and building.
+        """
+        self._encode(encoder, progress)
+        number = self.staging.generation
+        folder = self.root / "index" / f"{number}.building"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._build(folder, encoder, number, fresh=fresh, progress=progress)
+        return Built(number, folder, self.files(encoder).folder, encoder)
+
+    def publish(self, built: Built) -> int:
+        """Make a built generation the one that is served; returns its number."""
+        final = self.root / "index" / str(built.number)
+        shutil.rmtree(final, ignore_errors=True)  # of a process killed after its renaming
+        built.folder.rename(final)
+        encoder = built.encoder
+        self.staging.publish(
+            base=self.settings.encoder, encoder=encoder.name, fingerprint=encoder.fingerprint
+        )
+        self._sweep(built.number)
+        return built.number
+
+    def discard(self, built: Built) -> None:
+        """Delete a built generation, and its vectors unless a published one uses them."""
+        shutil.rmtree(built.folder, ignore_errors=True)
+        self._sweep(built.number - 1)
+
+    def files(self, encoder: Encoder) -> VectorFiles:
+        """Return the vector files of an encoder."""
+        folder = self.root / "vectors" / encoder.fingerprint
+        return VectorFiles(folder, dim=encoder.dim, late_dim=self.settings.late_dim)
+
+    def _encode(self, encoder: Encoder, progress: Progress) -> None:
+        total = self.staging.count_pending(encoder.fingerprint)
+        if not total:
+            return
+        writer = self._writer(encoder)
+        try:
+            pending = self.staging.pending(encoder.fingerprint)
+            done = 0
+            if writer.basis is None:
+                done = self._encode_sample(encoder, writer, pending, total, progress)
+            for window in batched(pending, encoder.batch_size * 64):
+                for batch in batched(encoder.documents([p.text for p in window]), 32):
+                    self._acknowledge(encoder, writer, [(window[i], e) for i, e in batch])
+                    done += len(batch)
+                    progress("encoding", done, total)
+        finally:
+            writer.close()
+
+    def _encode_sample(
+        self,
+        encoder: Encoder,
+        writer: VectorWriter,
+        pending: Iterator[Pending],
+        total: int,
+        progress: Progress,
+    ) -> int:
+        """Encode the first texts in memory, fit the basis to them, then write them."""
+        sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
+        encoded: list[tuple[Pending, Encoded]] = []
+        for i, vectors in encoder.documents([item.text for item in sample]):
+            encoded.append((sample[i], vectors))
+            progress("encoding", len(encoded), total)
+        writer.fit([vectors for _, vectors in encoded])
+        self._acknowledge(encoder, writer, encoded)
+        return len(encoded)
+
+    def _acknowledge(
+        self, encoder: Encoder, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]
+    ) -> None:
+        places = writer.append([vectors for _, vectors in batch])
+        self.staging.encoded(
+            encoder.fingerprint,
+            [Encoding(item.hash, *place) for (item, _), place in zip(batch, places, strict=True)],
+        )
+
+    def _writer(self, encoder: Encoder) -> VectorWriter:
+        sql = "SELECT coalesce(max(row) + 1, 0), coalesce(max(offset + length), 0) FROM encodings"
+        rows, tokens = self.corpus.rows(f"{sql} WHERE encoder = ?", (encoder.fingerprint,))[0]
+        try:
+            return VectorWriter(self.files(encoder), rows=rows, tokens=tokens)
+        except CorruptStore:
+            # The acknowledged vectors are gone; the texts are not.
+            self.staging.forget(encoder.fingerprint)
+            shutil.rmtree(self.files(encoder).folder, ignore_errors=True)
+            raise
+
+    def _build(
+        self, folder: Path, encoder: Encoder, number: int, *, fresh: bool, progress: Progress
+    ) -> None:
+        folder.mkdir(parents=True)
+        before = None if fresh else self.corpus.published()
+        base = self._folder(before) if before else None
+        layout = self._layout(encoder, number)
+        np.savez(folder / "layout.npz", **layout._asdict())
+        self._build_keyword(folder / "keyword", base, number, progress)
+        same = before is not None and before.fingerprint == encoder.fingerprint
+        self._build_dense(folder / "dense", base if same else None, encoder, layout, progress)
+        manifest = built_from(self.settings) | {
+            "format": FORMAT,
+            "generation": number,
+            "encoder": encoder.name,
+            "encoder_id": encoder.id,
+            "fingerprint": encoder.fingerprint,
+            "dim": encoder.dim,
+            "passages": len(layout.ids),
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+    def _build_keyword(
+        self, folder: Path, base: Path | None, number: int, progress: Progress
+    ) -> None:
+        writer = KeywordWriter(folder, self.settings.language, base and base / "keyword")
+        condition = "d.born = :g AND d.died IS NULL" if base else VISIBLE
+        sql = f"""SELECT p.id, d.title, p.text FROM passages p JOIN documents d
+            ON d.id = p.document WHERE {condition} AND p.id > :after ORDER BY p.id LIMIT 2000"""
+        if base:
+            writer.remove(self._died(number))
+        after, done = 0, 0
+        while rows := self.corpus.rows(sql, {"g": number, "after": after}):
+            writer.add(rows)
+            after, done = rows[-1][0], done + len(rows)
+            progress("keyword index", done, None)
+        writer.commit()
+
+    def _build_dense(
+        self, folder: Path, base: Path | None, encoder: Encoder, layout: Layout, progress: Progress
+    ) -> None:
+        writer = DenseWriter(folder, base and base / "dense")
+        try:
+            at = np.arange(len(layout.ids))
+            if base:
+                before = np.load(base / "layout.npz")["ids"]
+                writer.remove(np.setdiff1d(before, layout.ids).tolist())
+                at = np.flatnonzero(~np.isin(layout.ids, before))
+            vectors = self.files(encoder).dense() if len(at) else np.zeros((0, encoder.dim))
+            done = 0
+            for part in np.array_split(at, max(1, len(at) // 2000)):
+                for count in writer.add(layout.ids[part].tolist(), vectors[layout.rows[part]]):
+                    done += count
+                    progress("dense index", done, len(at))
+        finally:
+            writer.close()
+
+    def _layout(self, encoder: Encoder, number: int) -> Layout:
+        sql = f"""SELECT p.id, p.document, e.row, e.offset, e.length FROM passages p
+            JOIN documents d ON d.id = p.document
+            JOIN encodings e ON e.encoder = :e AND e.hash = p.hash
+            WHERE {VISIBLE} ORDER BY p.id"""
+        rows = self.corpus.rows(sql, {"g": number, "e": encoder.fingerprint})
+        table = np.array(rows, dtype=np.int64).reshape(-1, len(Layout._fields))
+        return Layout(*table.T.copy())
+
+    def _died(self, number: int) -> list[int]:
+        sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
+            WHERE d.died = ?"""
+        return [row[0] for row in self.corpus.rows(sql, (number,))]
+
+    def _folder(self, published: Published) -> Path | None:
+        folder = self.root / "index" / str(published.number)
+        return folder if (folder / "manifest.json").exists() else None
+
+    def _sweep(self, number: int) -> None:
+        """Delete generations and vectors that no reader can still be asked for."""
+        for folder in (self.root / "index").iterdir():
+            if not folder.name.isdigit() or int(folder.name) < number - 1:
+                shutil.rmtree(folder, ignore_errors=True)
+        sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
+            ORDER BY max(number) DESC LIMIT ?"""
+        kept = {row[0] for row in self.corpus.rows(sql, (_KEEP_ENCODERS,))}
+        for folder in (self.root / "vectors").iterdir():
+            if folder.name not in kept:
+                self.staging.forget(folder.name)
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""Cut a document into passages between sentences, each a character span.
+
+Spans partition the text: they are contiguous, in order, and joined they give the document back, so
+the corpus stores passages only. Long input is split as a stream of windows, never all at once.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sentencex import get_sentence_boundaries
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_WINDOW = 200_000
+"""Characters given to the sentence splitter at a time."""
+
+
+class Span(NamedTuple):
+    """Half-open character range."""
+
+    start: int
+    end: int
+
+
+def sentence_spans(text: str, language: str = "en") -> Iterator[Span]:
+    """Yield the sentences of a text as contiguous spans.
+
+    >>> [("Dr. Who met Amy. They left."[s.start:s.end]) for s in sentence_spans(
+    ...     "Dr. Who met Amy. They left.")]
+    ['Dr. Who met Amy. ', 'They left.']
+    """
+    start = 0
+    for window in _windows(text):
+        for boundary in get_sentence_boundaries(language, text[window.start : window.end]):
+            end = window.start + boundary["end_index"]
+            if end > start and not text[start:end].isspace():
+                yield Span(start, end)
+                start = end
+        if start < window.end:
+            yield Span(start, window.end)
+            start = window.end
+
+
+def chunk(text: str, *, tokens: int, language: str = "en") -> Iterator[Span]:
+    """Yield spans of about ``tokens`` words, whole sentences where sentences are short enough.
+
+    Args:
+        text: The document's text; empty text gives one empty span.
+        tokens: Words and punctuation marks a span aims at; 0 keeps the text whole.
+        language: ISO code for the sentence splitter.
+
+    >>> list(chunk("One two. Three four. Five six.", tokens=6))
+    [Span(start=0, end=21), Span(start=21, end=30)]
+    """
+    if tokens == 0 or len(text) <= tokens:
+        yield Span(0, len(text))
+        return
+    start, size = 0, 0
+    for sentence in sentence_spans(text, language):
+        for piece in _pieces(text, sentence, tokens):
+            length = _length(text, piece)
+            if size and size + length > tokens:
+                yield Span(start, piece.start)
+                start, size = piece.start, 0
+            size += length
+    if start < len(text):
+        yield Span(start, len(text))
+
+
+def _length(text: str, span: Span) -> int:
+    return sum(1 for _ in _WORD.finditer(text, span.start, span.end))
+
+
+def _pieces(text: str, sentence: Span, tokens: int) -> Iterator[Span]:
+    """Split a sentence longer than a passage at word boundaries."""
+    start, count = sentence.start, 0
+    for match in _WORD.finditer(text, sentence.start, sentence.end):
+        if count == tokens:
+            yield Span(start, match.start())
+            start, count = match.start(), 0
+        count += 1
+    yield Span(start, sentence.end)
+
+
+def _windows(text: str) -> Iterator[Span]:
+    start = 0
+    while start < len(text):
+        end = min(len(text), start + _WINDOW)
+        if end < len(text):
+            cut = text.rfind("\n", start + _WINDOW // 2, end)
+            end = cut + 1 if cut > 0 else end
+        yield Span(start, end)
+        start = end

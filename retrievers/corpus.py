@@ -1,0 +1,271 @@
+"""The corpus: one SQLite file with every document, passage and metadata value. It is the truth.
+
+Rows carry the generation in which they were born and died, so a search at a published generation
+sees exactly the corpus of that moment while the next one is being staged beside it. Passages
+partition their document's text; the document is their concatenation. Everything else on disk can
+be rebuilt from here.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.database import Schema, connect, sqlite_errors
+from ..core.documents import Document, Passage, passage_id, split_passage_id
+from ..core.errors import ConfigError, ToolError
+from ..core.filters import Filter
+from ..core.schema import FieldInfo, MetadataSchema
+from .filter_sql import compile_filter, register_functions
+
+CORPUS = Schema("corpus")
+
+VISIBLE = "d.born <= :g AND (d.died IS NULL OR d.died > :g)"
+"""Selects the documents ``d`` of generation ``:g``."""
+
+_BATCH = 500
+"""Row ids a statement may name; SQLite bounds the number of parameters."""
+
+
+@CORPUS.migration
+def create_corpus(connection: sqlite3.Connection) -> None:
+    """Version 1."""
+    for statement in (
+        """CREATE TABLE documents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, doc_id TEXT NOT NULL, title TEXT NOT NULL,
+            url TEXT, metadata TEXT NOT NULL, hash TEXT NOT NULL, source TEXT,
+            born INTEGER NOT NULL, died INTEGER)""",
+        "CREATE UNIQUE INDEX documents_alive ON documents (doc_id) WHERE died IS NULL",
+        "CREATE INDEX documents_by_doc_id ON documents (doc_id)",
+        "CREATE INDEX documents_dead ON documents (died) WHERE died IS NOT NULL",
+        """CREATE TABLE passages (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            document INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            n INTEGER NOT NULL, start INTEGER NOT NULL, text TEXT NOT NULL, hash TEXT NOT NULL)""",
+        "CREATE UNIQUE INDEX passages_by_document ON passages (document, n)",
+        "CREATE INDEX passages_by_hash ON passages (hash)",
+        """CREATE TABLE metadata (
+            document INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+            field TEXT NOT NULL, kind TEXT NOT NULL, text TEXT, number REAL)""",
+        "CREATE INDEX metadata_by_document ON metadata (document)",
+        "CREATE INDEX metadata_by_text ON metadata (field, kind, text, document)",
+        "CREATE INDEX metadata_by_number ON metadata (field, kind, number, document)",
+        """CREATE TABLE encodings (
+            encoder TEXT NOT NULL, hash TEXT NOT NULL, row INTEGER NOT NULL,
+            offset INTEGER NOT NULL, length INTEGER NOT NULL,
+            PRIMARY KEY (encoder, hash)) WITHOUT ROWID""",
+        """CREATE TABLE generations (
+            number INTEGER PRIMARY KEY, base TEXT NOT NULL, encoder TEXT NOT NULL,
+            fingerprint TEXT NOT NULL, published_at TEXT NOT NULL)""",
+    ):
+        connection.execute(statement)
+
+
+class Published(NamedTuple):
+    """A published generation of the index."""
+
+    number: int
+    base: str
+    """The encoder that the settings named."""
+    encoder: str
+    """The encoder that serves: the base, or a trained model inside the workspace."""
+    fingerprint: str
+    published_at: str
+
+
+class Corpus:
+    """Read access to the documents of any generation that is still kept."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, creating it if need be."""
+        self.path = path
+        self.lock = RLock()
+        self.db = connect(path, CORPUS)
+        register_functions(self.db)
+        self._schemas: dict[int, MetadataSchema] = {}
+
+    def close(self) -> None:
+        """Close the file."""
+        with self.lock:
+            self.db.close()
+
+    def rows(self, sql: str, parameters: Any = ()) -> list[Any]:
+        """Run one statement and fetch everything, with our errors."""
+        with self.lock, sqlite_errors(self.path):
+            return self.db.execute(sql, parameters).fetchall()
+
+    def published(self) -> Published | None:
+        """Return the newest published generation, or None before the first."""
+        rows = self.rows("SELECT * FROM generations ORDER BY number DESC LIMIT 1")
+        return Published(*rows[0]) if rows else None
+
+    def counts(self, generation: int) -> tuple[int, int]:
+        """Return the numbers of documents and passages of a generation."""
+        sql = f"""SELECT count(DISTINCT d.id), count(p.id) FROM documents d
+            LEFT JOIN passages p ON p.document = d.id WHERE {VISIBLE}"""
+        documents, passages = self.rows(sql, {"g": generation})[0]
+        return documents, passages
+
+    def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
+        """Fetch passages by row id; ids that are gone are left out."""
+        found: dict[int, Passage] = {}
+        for i in range(0, len(ids), _BATCH):
+            batch = [int(x) for x in ids[i : i + _BATCH]]
+            marks = ",".join("?" * len(batch))
+            for row in self.rows(f"{_PASSAGE} WHERE p.id IN ({marks})", batch):
+                found[row[0]] = _passage(row)
+        return found
+
+    def open(self, identifier: str, generation: int) -> tuple[str, int | None]:
+        """Resolve a document or passage id to ``(doc_id, n or None)``.
+
+        Raises:
+            ToolError: There is no such document or passage; the text names near matches.
+        """
+        doc_id, n = split_passage_id(identifier)
+        for candidate, number in ((identifier, None), (doc_id, n)):
+            document = self._row(candidate, generation)
+            if document is not None and (number is None or self._has_passage(document[0], number)):
+                return candidate, number
+        near = self.rows(
+            f"SELECT doc_id FROM documents d WHERE doc_id >= :p AND {VISIBLE} ORDER BY doc_id "
+            "LIMIT 3",
+            {"p": doc_id[:8], "g": generation},
+        )
+        names = ", ".join(repr(row[0]) for row in near) or "none"
+        raise ToolError(
+            f"there is no document or passage {identifier!r}",
+            fix=f"use an id from a result list (near: {names})",
+        )
+
+    def document(self, doc_id: str, generation: int) -> Document:
+        """Return a whole document, its text joined from its passages."""
+        row = self._row(doc_id, generation)
+        if row is None:
+            raise ConfigError(f"there is no document {doc_id!r}", fix="check the id")
+        texts = self.rows("SELECT text FROM passages WHERE document = ? ORDER BY n", (row[0],))
+        return Document(
+            id=doc_id,
+            title=row[1],
+            url=row[2],
+            text="".join(text for (text,) in texts),
+            metadata=json.loads(row[3]),
+        )
+
+    def window(self, doc_id: str, generation: int, first: int, last: int) -> list[Passage]:
+        """Return the passages ``first`` to ``last`` of a document, those that exist."""
+        sql = f"{_PASSAGE} WHERE d.doc_id = :doc AND {VISIBLE} AND p.n BETWEEN :a AND :b"
+        rows = self.rows(
+            sql + " ORDER BY p.n", {"doc": doc_id, "g": generation, "a": first, "b": last}
+        )
+        return [_passage(row) for row in rows]
+
+    def candidates(self, where: Filter, generation: int) -> NDArray[np.int64]:
+        """Resolve a filter to the sorted row ids of the passages it admits, the same for all."""
+        sql, values = self._filtered("p.id", "JOIN passages p ON p.document = d.id", where)
+        rows = self.rows(f"{sql} ORDER BY p.id", [generation, generation, *values])
+        return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+
+    def listed(
+        self, where: Filter | None, generation: int, order_by: str | None, k: int
+    ) -> list[int]:
+        """Return the first passage of k admitted documents, ordered by a field (``-field``: down).
+
+        Documents without the field come last; ties and no field follow the order of adding.
+        """
+        field = (order_by or "").removeprefix("-")
+        down = "DESC" if (order_by or "").startswith("-") else "ASC"
+        join = "JOIN passages p ON p.document = d.id AND p.n = 0"
+        sql, values = self._filtered("p.id", join, where)
+        if field:
+            value = "(SELECT {} FROM metadata o WHERE o.document = d.id AND o.field = ? LIMIT 1)"
+            number, text = value.format("o.number"), value.format("o.text")
+            sql += f" ORDER BY {number} IS NULL AND {text} IS NULL, {number} {down}, {text} {down}"
+            values = [*values, *[field] * 4]
+        rows = self.rows(
+            f"{sql}{',' if field else ' ORDER BY'} p.id LIMIT ?",
+            [generation, generation, *values, k],
+        )
+        return [row[0] for row in rows]
+
+    def metadata_of(
+        self, where: Filter | None, generation: int, doc_ids: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield ``(doc_id, title, metadata)`` of the documents a filter admits, in adding order."""
+        sql, values = self._filtered("d.doc_id, d.title, d.metadata", "", where)
+        if doc_ids is not None:
+            sql += " AND d.doc_id IN (SELECT value FROM json_each(?))"
+            values = [*values, json.dumps(list(doc_ids))]
+        for row in self.rows(f"{sql} ORDER BY d.id", [generation, generation, *values]):
+            yield row[0], row[1], json.loads(row[2])
+
+    def schema(self, generation: int) -> MetadataSchema:
+        """Return the metadata fields of a generation with their kinds, counts and examples."""
+        with self.lock:
+            if generation not in self._schemas:
+                self._schemas = {generation: self._read_schema(generation)}
+            return self._schemas[generation]
+
+    def forget_schema(self) -> None:
+        """Drop what was cached of the schema, after a change."""
+        with self.lock:
+            self._schemas = {}
+
+    def _read_schema(self, generation: int) -> MetadataSchema:
+        fields: dict[str, FieldInfo] = {}
+        sql = f"""SELECT m.field, group_concat(DISTINCT m.kind), count(DISTINCT m.document)
+            FROM metadata m JOIN documents d ON d.id = m.document WHERE {VISIBLE}
+            GROUP BY m.field ORDER BY m.field"""
+        examples = f"""SELECT DISTINCT coalesce(m.text, m.number) FROM metadata m
+            JOIN documents d ON d.id = m.document WHERE m.field = :f AND m.kind != 'empty'
+            AND {VISIBLE} LIMIT 5"""
+        for field, kinds, documents in self.rows(sql, {"g": generation}):
+            shown = self.rows(examples, {"g": generation, "f": field})
+            fields[field] = FieldInfo(
+                kinds=tuple(sorted(set(kinds.split(",")) - {"empty"})),
+                documents=documents,
+                examples=tuple(str(value)[:60] for (value,) in shown),
+            )
+        return MetadataSchema(fields=fields)
+
+    def _filtered(self, columns: str, join: str, where: Filter | None) -> tuple[str, list[Any]]:
+        """Build the statement that selects from the documents a filter admits."""
+        visible = VISIBLE.replace(":g", "?")
+        sql, values = compile_filter(where) if where is not None else ("", [])
+        admitted = f" AND d.id IN ({sql})" if sql else ""
+        return f"SELECT {columns} FROM documents d {join} WHERE {visible}{admitted}", list(values)
+
+    def _row(self, doc_id: str, generation: int) -> tuple[int, str, str | None, str] | None:
+        rows = self.rows(
+            f"SELECT d.id, d.title, d.url, d.metadata FROM documents d "
+            f"WHERE d.doc_id = :doc AND {VISIBLE}",
+            {"doc": doc_id, "g": generation},
+        )
+        return rows[0] if rows else None
+
+    def _has_passage(self, document: int, n: int) -> bool:
+        sql = "SELECT 1 FROM passages WHERE document = ? AND n = ?"
+        return bool(self.rows(sql, (document, n)))
+
+
+_PASSAGE = """SELECT p.id, d.doc_id, p.n, p.start, d.title, p.text, d.url, d.metadata
+    FROM passages p JOIN documents d ON d.id = p.document"""
+
+
+def _passage(row: Any) -> Passage:
+    _, doc_id, n, start, title, text, url, metadata = row
+    return Passage(
+        id=passage_id(doc_id, n),
+        doc_id=doc_id,
+        start=start,
+        end=start + len(text),
+        title=title,
+        text=text,
+        url=url,
+        metadata=json.loads(metadata),
+    )

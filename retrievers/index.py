@@ -1,0 +1,195 @@
+"""Index: one corpus with all its retrievers; the only door for searching and changing it.
+
+Changing takes the workspace's write lock, stages, builds aside and publishes in one step; readers
+never wait and never see a half. What a killed process had staged is taken up by the next change.
+"""
+
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from ..core.batches import batched
+from ..core.documents import Document
+from ..core.errors import WorkspaceLocked
+from .builder import Builder, Progress, quiet
+from .encoder import Encoder
+from .searcher import RETRIEVERS, FilterSource, Retriever, Searcher
+from .snapshot import Snapshot
+from .staging import Staging
+
+__all__ = ["RETRIEVERS", "AddReport", "Candidate", "FilterSource", "Index", "Retriever"]
+
+_STAGE_BATCH = 200
+
+
+class AddReport(NamedTuple):
+    """What an add did."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    duplicates: tuple[str, ...] = ()
+    """Ids that came more than once; the first document of each was taken."""
+    generation: int = 0
+
+
+class Candidate:
+    """A generation built aside, with the snapshot to measure it by."""
+
+    def __init__(self, encoder: Encoder, snapshot: Snapshot) -> None:
+        """Hold what was built."""
+        self.encoder = encoder
+        self.snapshot = snapshot
+        self.wanted = False
+
+    def publish(self) -> None:
+        """Ask for it to be served when its context ends."""
+        self.wanted = True
+
+
+class Index(Searcher):
+    """The retrievers over one workspace's corpus."""
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        source: str | None = None,
+        sync: bool = False,
+        progress: Progress = quiet,
+    ) -> AddReport:
+        """Add or update documents and publish the new generation.
+
+        Args:
+            documents: Unchanged ones, by content hash, cost nothing.
+            source: Where they come from; with ``sync`` documents of that source that are not
+                among ``documents`` are removed.
+            sync: See ``source``.
+            progress: Is told about reading, encoding and building.
+
+        Raises:
+            WorkspaceLocked: Another process is writing.
+        """
+        with self._writing() as staging:
+            counts = {"added": 0, "updated": 0, "unchanged": 0}
+            seen: set[str] = set()
+            duplicates: list[str] = []
+            for batch in batched(_first(documents, seen, duplicates), _STAGE_BATCH):
+                for outcome in staging.stage(batch, source):
+                    counts[outcome] += 1
+                progress("reading", len(seen), None)
+            gone = staging.alive(source) - seen if sync and source is not None else set()
+            removed = staging.remove(gone)
+            generation = self._publish(staging, progress)
+            return AddReport(
+                **counts, removed=removed, duplicates=tuple(duplicates), generation=generation
+            )
+
+    def remove(self, doc_ids: Collection[str], *, progress: Progress = quiet) -> int:
+        """Remove documents and publish; returns how many there were."""
+        with self._writing() as staging:
+            removed = staging.remove(doc_ids)
+            self._publish(staging, progress)
+            return removed
+
+    def swap(self, encoder: Encoder, *, progress: Progress = quiet) -> int:
+        """Encode the corpus with another model and publish; searches never see a mixture."""
+        with self.candidate(encoder, progress=progress) as candidate:
+            candidate.publish()
+        return self.generation
+
+    @contextmanager
+    def candidate(self, encoder: Encoder, *, progress: Progress = quiet) -> Iterator["Candidate"]:
+        """Build a generation with another encoder aside, to be measured before it may serve.
+
+        On leaving the context it is published if its ``publish`` was called, else deleted.
+        """
+        with self._writing() as staging:
+            self._publish(staging, progress)
+            builder = self._builder(staging)
+            built = builder.build(encoder, progress=progress)
+            encode = lru_cache(maxsize=4096)(encoder.query)
+            candidate = Candidate(
+                encoder, Snapshot(built.folder, built.vectors, self.settings, encode)
+            )
+            try:
+                yield candidate
+            finally:
+                candidate.snapshot.close()
+                if candidate.wanted:
+                    builder.publish(built)
+                    self._loaded = encoder
+                else:
+                    builder.discard(built)
+
+    def rebuild(self, *, progress: Progress = quiet) -> int:
+        """Cut, encode and index the whole corpus again, as the settings now say."""
+        with self._writing(check=False) as staging:
+            published = self.published
+            documents, _ = self.corpus.counts(published.number)
+            names = [row[0] for row in self.corpus.metadata_of(None, published.number)]
+            for done, doc_id in enumerate(names, 1):
+                document = self.corpus.document(doc_id, published.number)
+                source = self.corpus.rows(
+                    "SELECT source FROM documents WHERE doc_id = ? AND died IS NULL", (doc_id,)
+                )
+                staging.remove([doc_id])
+                staging.stage([document], source[0][0] if source else None)
+                progress("cutting", done, documents)
+            trained = published.encoder != published.base
+            kept = trained and published.base == self.settings.encoder
+            encoder = self.load(published.encoder if kept else self.settings.encoder)
+            shutil.rmtree(self.root / "vectors" / encoder.fingerprint, ignore_errors=True)
+            staging.forget(encoder.fingerprint)
+            self._loaded = encoder
+            builder = self._builder(staging)
+            return builder.publish(builder.build(encoder, fresh=True, progress=progress))
+
+    def _publish(self, staging: Staging, progress: Progress) -> int:
+        published = self.corpus.published()
+        if published is not None and not staging.changed():
+            return published.number
+        builder = self._builder(staging)
+        return builder.publish(builder.build(self.encoder(), progress=progress))
+
+    def _builder(self, staging: Staging) -> Builder:
+        return Builder(self.root, self.corpus, staging, self.settings)
+
+    @contextmanager
+    def _writing(self, *, check: bool = True) -> Iterator[Staging]:
+        lock = FileLock(self.root / "write.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise WorkspaceLocked(
+                f"another process is writing to {str(self.root)!r}",
+                fix="wait until it is done, or stop it, and try again",
+            ) from error
+        try:
+            published = self.corpus.published()
+            if check and published is not None:
+                self._open(published).close()
+            yield Staging(
+                self.corpus,
+                chunk_tokens=self.settings.chunk_tokens,
+                language=self.settings.language,
+            )
+        finally:
+            lock.release()
+
+
+def _first(
+    documents: Iterable[Document], seen: set[str], duplicates: list[str]
+) -> Iterator[Document]:
+    """Yield documents whose id is new, noting the others."""
+    for document in documents:
+        if document.id in seen:
+            duplicates.append(document.id)
+        else:
+            seen.add(document.id)
+            yield document

@@ -1,0 +1,129 @@
+"""Keyword retrieval: BM25 over stemmed words in a tantivy index, one document a passage.
+
+The index holds no text, only postings and the passage's row id. Queries are parsed by
+:mod:`.keyword_query`; filters arrive as row ids and restrict without touching the score.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import CorruptStore
+from .keyword_query import build_query, parse_keyword
+from .ranked import Ranked
+
+_ANALYSER = "words"
+_WRITER_BYTES = 64_000_000
+_STEMMERS = {
+    "ar": "arabic", "da": "danish", "de": "german", "el": "greek", "en": "english",
+    "es": "spanish", "fi": "finnish", "fr": "french", "hu": "hungarian", "it": "italian",
+    "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian",
+    "sv": "swedish", "ta": "tamil", "tr": "turkish",
+}  # fmt: skip
+"""Languages with a stemmer; others are matched word by word."""
+
+
+class KeywordIndex:
+    """A published keyword index, read only."""
+
+    def __init__(self, folder: Path, language: str) -> None:
+        """Open an index built for a language."""
+        self._index, self._analyser = _open(folder, language)
+        self._searcher = self._index.searcher()
+        self._schema = self._index.schema
+
+    def search(self, query: str, k: int, within: NDArray[np.int64] | None = None) -> Ranked:
+        """Rank passages by BM25, at most k, restricted to the row ids ``within``."""
+        from tantivy import Occur, Query
+
+        parsed = build_query(parse_keyword(query), self._schema, "body", self.analyse)
+        if parsed is None or k < 1 or (within is not None and not len(within)):
+            return Ranked.empty()
+        if within is not None:
+            member = Query.term_set_query(self._schema, "id", within.tolist())
+            parsed = Query.boolean_query(
+                [(Occur.Must, parsed), (Occur.Must, Query.const_score_query(member, 0.0))]
+            )
+        found = self._searcher.search(parsed, limit=k, count=False).hits
+        ids = self._searcher.fast_field_values("id", [address for _, address in found])
+        return Ranked.of(ids, [score for score, _ in found])
+
+    def analyse(self, text: str) -> list[str]:
+        """Return the index terms of a text."""
+        return self._analyser.analyze(text)
+
+
+class KeywordWriter:
+    """Builds an index in a fresh folder, from the one before if there is one."""
+
+    def __init__(self, folder: Path, language: str, base: Path | None = None) -> None:
+        """Start empty, or from a copy of ``base``."""
+        if base is not None and base.exists():
+            shutil.copytree(base, folder, ignore=shutil.ignore_patterns("*.lock"))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._index, _ = _open(folder, language, create=True)
+        self._writer = self._index.writer(heap_size=_WRITER_BYTES, num_threads=1)
+
+    def add(self, passages: Iterable[tuple[int, str, str]]) -> None:
+        """Add ``(row id, title, text)``."""
+        from tantivy import Document
+
+        for row, title, text in passages:
+            document = Document()
+            document.add_unsigned("id", row)
+            document.add_text("body", f"{title}\n{text}" if title else text)
+            self._writer.add_document(document)
+
+    def remove(self, rows: Iterable[int]) -> None:
+        """Remove passages by row id."""
+        from tantivy import Query
+
+        ids = list(rows)
+        if ids:
+            member = Query.term_set_query(self._index.schema, "id", ids)
+            self._writer.delete_documents_by_query(member)
+
+    def commit(self) -> None:
+        """Finish: everything is on disk when this returns."""
+        self._writer.commit()
+        self._writer.wait_merging_threads()
+
+
+def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, Any]:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("id", indexed=True, fast=True)
+    builder.add_text_field("body", tokenizer_name=_ANALYSER)
+    if not create and not tantivy.Index.exists(str(folder)):
+        raise CorruptStore(
+            f"the keyword index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
+        )
+    try:
+        index = tantivy.Index(builder.build(), path=str(folder))
+    except ValueError as error:
+        raise CorruptStore(
+            f"the keyword index {str(folder)!r} is damaged ({error})",
+            fix="retrail doctor --rebuild",
+        ) from error
+    analyser = _analyser(language)
+    index.register_tokenizer(_ANALYSER, analyser)
+    return index, analyser
+
+
+def _analyser(language: str) -> Any:
+    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+
+    builder = (
+        TextAnalyzerBuilder(Tokenizer.simple())
+        .filter(Filter.remove_long(80))
+        .filter(Filter.lowercase())
+        .filter(Filter.ascii_fold())
+    )
+    if language in _STEMMERS:
+        builder = builder.filter(Filter.stemmer(_STEMMERS[language]))
+    return builder.build()

@@ -1,0 +1,260 @@
+"""Searcher: the reading half of the index.
+
+Searching needs no lock and always sees one published generation, the newest; a long-lived process
+notices a new one at its next search. Queries are encoded once, however many retrievers ask.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from threading import RLock
+from typing import Any, Literal
+
+import numpy as np
+
+from ..core.documents import Hit, split_passage_id
+from ..core.errors import ConfigError, IndexMismatch
+from ..core.filters import Comparison, Filter, parse_filter
+from ..core.schema import MetadataSchema
+from ..core.settings import Settings
+from .boosts import boost
+from .builder import built_from
+from .corpus import Corpus, Published
+from .encoder import Encoded, Encoder
+from .ranked import Ranked
+from .snapshot import REBUILD, By, Snapshot, Within
+from .staging import encoder_text
+
+Retriever = Literal["keyword", "dense", "late", "filtered", "hybrid"]
+RETRIEVERS: tuple[Retriever, ...] = ("keyword", "dense", "late", "filtered", "hybrid")
+
+FilterSource = str | Mapping[str, Any] | Filter | None
+"""A filter as text, as JSON, parsed, or none."""
+
+MAX_QUERY_CHARACTERS = 20_000
+
+
+class Searcher:
+    """The retrievers over one workspace's corpus, for reading."""
+
+    def __init__(
+        self, root: Path, settings: Settings | None = None, encoder: Encoder | None = None
+    ) -> None:
+        """Open the index in a folder, creating its database if need be.
+
+        Args:
+            root: The workspace directory.
+            settings: How to build and search; the defaults if not given.
+            encoder: A loaded model to use instead of loading the one the index names.
+        """
+        self.root = root
+        self.settings = settings or Settings()
+        self.corpus = Corpus(root / "corpus.db")
+        self._given = encoder
+        self._loaded: Encoder | None = encoder
+        self._snapshot: tuple[int, Snapshot] | None = None
+        self._lock = RLock()
+        self._encode = lru_cache(maxsize=256)(self._encode_query)
+
+    def close(self) -> None:
+        """Release all files."""
+        with self._lock:
+            if self._snapshot:
+                self._snapshot[1].close()
+                self._snapshot = None
+            self.corpus.close()
+
+    @property
+    def published(self) -> Published:
+        """The generation that is served.
+
+        Raises:
+            ConfigError: Nothing has been indexed yet.
+        """
+        published = self.corpus.published()
+        if published is None:
+            raise ConfigError("the index is empty", fix="retrail add PATH… puts documents in")
+        return published
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that is served."""
+        return self.published.number
+
+    def schema(self) -> MetadataSchema:
+        """The metadata fields of the corpus."""
+        return self.corpus.schema(self.generation)
+
+    def filter(self, where: FilterSource) -> Filter | None:
+        """Parse a filter and check it against the corpus' fields."""
+        parsed = parse_filter(where)
+        if parsed is not None:
+            self.schema().check(parsed)
+        return parsed
+
+    def search(
+        self,
+        query: str,
+        *,
+        by: Retriever = "hybrid",
+        k: int = 10,
+        where: FilterSource = None,
+        rank_by: By = "hybrid",
+        order_by: str | None = None,
+    ) -> list[Hit]:
+        """Find the k best documents, each by its best passage.
+
+        Args:
+            query: What to look for.
+            by: The retriever. ``filtered`` needs ``where``; it ranks the admitted passages with
+                ``rank_by``, or lists them when the query is empty.
+            k: Documents wanted.
+            where: A filter; every retriever sees the same candidates.
+            rank_by: The retriever that ranks for ``filtered``.
+            order_by: A field to list by for ``filtered``, ``-field`` for descending.
+
+        Raises:
+            ConfigError: The query is empty or too long, k is below 1, or a name is unknown.
+            FilterError: The filter is malformed or names an unknown field.
+        """
+        _check(query, by, k)
+        if by == "filtered" and where in (None, "", {}):
+            raise ConfigError("filtered search needs a filter", fix="pass where=…")
+        admitted = self.filter(where)
+        if by == "filtered" and (order_by or not query.strip()):
+            return self._list(admitted, k, order_by)
+        if not query.strip():
+            raise ConfigError("the query is empty", fix="say what to look for")
+        snapshot = self.snapshot()
+        within = self.corpus.candidates(admitted, self.generation) if admitted else None
+        ranker: By = rank_by if by == "filtered" else by
+        return self._hits(self._documents(snapshot, ranker, query, k, within), by)
+
+    def search_in(self, snapshot: Snapshot, query: str, by: By, k: int) -> list[Hit]:
+        """Search a given generation, such as a candidate that does not serve yet."""
+        return self._hits(self._documents(snapshot, by, query, k, None), by)
+
+    def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:
+        """Return what the encoder reads of passages, by id; ids that are gone are left out."""
+        found: dict[str, str] = {}
+        for identifier in passage_ids:
+            doc_id, n = split_passage_id(identifier)
+            for passage in self.corpus.window(doc_id, self.generation, n or 0, n or 0):
+                found[identifier] = encoder_text(passage.title, passage.text)
+        return found
+
+    def sample(self, count: int, seed: int = 0) -> list[str]:
+        """Return the ids of random passages, the same for the same corpus and seed."""
+        ids = self.snapshot().layout.ids.tolist()
+        chosen = random.Random(seed).sample(ids, min(count, len(ids)))
+        return [passage.id for passage in self.corpus.passages(chosen).values()]
+
+    def snapshot(self) -> Snapshot:
+        """Return the served generation, reopened if a newer one was published."""
+        published = self.published
+        with self._lock:
+            if self._snapshot is None or self._snapshot[0] != published.number:
+                self._snapshot = (published.number, self._open(published))
+                self._encode.cache_clear()
+            return self._snapshot[1]
+
+    def encoder(self) -> Encoder:
+        """Return the model that serves, loading it on first use."""
+        with self._lock:
+            published = self.corpus.published()
+            name = published.encoder if published else self.settings.encoder
+            if self._loaded is None or self._loaded.name != name:
+                self._loaded = self._given if self._fits(name) else self.load(name)
+            if published and self._loaded.fingerprint != published.fingerprint:
+                raise IndexMismatch(
+                    f"the weights of encoder {name!r} changed since the index was built",
+                    expected=published.fingerprint,
+                    found=self._loaded.fingerprint,
+                    mend=f"{REBUILD} encodes the corpus again",
+                )
+            return self._loaded
+
+    def load(self, name: str) -> Encoder:
+        """Load an encoder by name, path, or path relative to the workspace."""
+        local = self.root / name
+        encoder = Encoder.load(
+            str(local) if (local / "modules.json").exists() else name,
+            max_tokens=self.settings.max_tokens,
+            precision=self.settings.precision,
+        )
+        encoder.name = name
+        return encoder
+
+    def _open(self, published: Published) -> Snapshot:
+        """Open a generation after checking that the settings are those it was built with."""
+        snapshot = Snapshot(
+            self.root / "index" / str(published.number),
+            self.root / "vectors" / published.fingerprint,
+            self.settings,
+            self._encode,
+        )
+        wanted = built_from(self.settings) | {"encoder": self.settings.encoder}
+        found = {name: snapshot.manifest.get(name) for name in wanted}
+        found["encoder"] = published.base
+        for name, value in wanted.items():
+            if found[name] != value:
+                raise IndexMismatch(
+                    f"the index was built with another {name!r} than the settings name",
+                    expected=str(value),
+                    found=str(found[name]),
+                    mend=f"{REBUILD}, or set it back in settings.toml",
+                )
+        return snapshot
+
+    def _fits(self, name: str) -> bool:
+        return self._given is not None and self._given.name == name
+
+    def _encode_query(self, query: str) -> Encoded:
+        return self.encoder().query(query)
+
+    def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
+        """Keep each document's best passage, looking deeper until there are k documents."""
+        depth = k if snapshot.manifest["chunk_tokens"] == 0 else 2 * k
+        boosts = self.settings.boosts if by == "hybrid" else {}
+        while True:
+            ranked = snapshot.rank(by, query, depth, within)
+            if any(boosts.values()):
+                ranked = boost(ranked, query, boosts, self.corpus.passages(ranked.ids.tolist()))
+            _, first = np.unique(snapshot.documents(ranked.ids), return_index=True)
+            if len(first) >= k or len(ranked.ids) < depth:
+                keep = np.sort(first)[:k]
+                return Ranked(ranked.ids[keep], ranked.scores[keep])
+            depth *= 4
+
+    def _list(self, where: Filter | None, k: int, order_by: str | None) -> list[Hit]:
+        if order_by:
+            self.schema().check(
+                Comparison(field=order_by.removeprefix("-"), op="exists", value=True)
+            )
+        rows = self.corpus.listed(where, self.generation, order_by, k)
+        return self._hits(
+            Ranked(np.array(rows, np.int64), np.zeros(len(rows), np.float32)), "filtered"
+        )
+
+    def _hits(self, ranked: Ranked, retriever: str) -> list[Hit]:
+        passages = self.corpus.passages(ranked.ids.tolist())
+        found = [
+            (passages[row], score)
+            for row, score in zip(ranked.ids.tolist(), ranked.scores.tolist(), strict=True)
+            if row in passages
+        ]
+        return [
+            Hit(passage, score, rank, retriever) for rank, (passage, score) in enumerate(found, 1)
+        ]
+
+
+def _check(query: str, by: str, k: int) -> None:
+    if by not in RETRIEVERS:
+        raise ConfigError(f"unknown retriever {by!r}", fix=f"use one of {', '.join(RETRIEVERS)}")
+    if k < 1:
+        raise ConfigError(f"k is {k}", fix="ask for at least 1")
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise ConfigError(
+            f"the query has {len(query)} characters", fix=f"use at most {MAX_QUERY_CHARACTERS}"
+        )

@@ -1,0 +1,152 @@
+"""Snapshot: one published generation, opened for reading, with every way to rank its passages.
+
+All rankings of a snapshot come from the same corpus state, encoder and candidate set. The heavy
+files are opened when a ranking first needs them, so a keyword search loads no vectors.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import CorruptStore
+from ..core.settings import Settings
+from .dense import DenseIndex
+from .encoder import Encoded
+from .fusion import fuse
+from .keyword import KeywordIndex
+from .late import LateScorer, Layout
+from .ranked import Ranked
+from .vectors import VectorFiles
+
+By = Literal["keyword", "dense", "late", "hybrid"]
+Within = NDArray[np.int64] | None
+
+REBUILD = "retrail doctor --rebuild"
+
+
+class Snapshot:
+    """Read access to one generation."""
+
+    def __init__(
+        self, folder: Path, vectors: Path, settings: Settings, encode: Callable[[str], Encoded]
+    ) -> None:
+        """Open a generation's folder beside the vector files of its encoder."""
+        self.folder = folder
+        self.settings = settings
+        self._vectors = vectors
+        self._encode = encode
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the generation was built from."""
+        path = self.folder / "manifest.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each passage's vectors lie."""
+        path = self.folder / "layout.npz"
+        try:
+            with np.load(path) as stored:
+                return Layout(*(stored[name] for name in Layout._fields))
+        except (OSError, ValueError, KeyError) as error:
+            raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
+
+    def rank(self, by: By, query: str, k: int, within: Within = None) -> Ranked:
+        """Rank passages, at most k (late and hybrid: at most what their candidates hold)."""
+        if by == "keyword":
+            return self.keyword(query, k, within)
+        if by == "dense":
+            return self.dense(query, k, within)
+        depth = max(k, self.settings.candidates)
+        rank = self.late if by == "late" else self.hybrid
+        return rank(query, depth, within).top(k)
+
+    def keyword(self, query: str, k: int, within: Within = None) -> Ranked:
+        """Rank by BM25."""
+        return self._keyword.search(query, k, within)
+
+    def dense(self, query: str, k: int, within: Within = None) -> Ranked:
+        """Rank by cosine of the dense vectors."""
+        vector = self._encode(query).dense
+        if self._dense.takes(within):
+            return self._dense.search(vector, k, within)
+        return self._cosine(query, within if within is not None else self.layout.ids).top(k)
+
+    def late(self, query: str, depth: int, within: Within = None) -> Ranked:
+        """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
+        candidates = self._candidates(query, depth, within)[1]
+        return self._late.score(self._encode(query).tokens, candidates)
+
+    def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
+        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword.
+
+        Each candidate gets its true score from all three, whoever proposed it.
+        """
+        keyword, candidates = self._candidates(query, depth, within)
+        known = np.isin(candidates, keyword.ids)
+        others = self.keyword(query, len(candidates), candidates[~known])
+        rankings: Mapping[str, Ranked] = {
+            "keyword": Ranked.of(
+                np.concatenate([keyword.ids, others.ids]),
+                np.concatenate([keyword.scores, others.scores]),
+            ),
+            "dense": self._cosine(query, candidates),
+            "late": self._late.score(self._encode(query).tokens, candidates),
+        }
+        weights = self.settings.weights.model_dump()
+        return fuse(rankings, weights, self.settings.fusion)
+
+    def documents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the document row id of each passage row id."""
+        return self.layout.documents[self.layout.find(ids)]
+
+    def close(self) -> None:
+        """Release the dense collection's files."""
+        if "_dense" in self.__dict__:
+            self._dense.close()
+
+    def _candidates(
+        self, query: str, depth: int, within: Within
+    ) -> tuple[Ranked, NDArray[np.int64]]:
+        keyword = self.keyword(query, depth, within)
+        if within is not None and len(within) <= depth:
+            return keyword, within
+        return keyword, np.union1d(keyword.ids, self.dense(query, depth, within).ids)
+
+    def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
+        at = self.layout.find(ids)
+        vectors = self._dense_vectors[self.layout.rows[at]]
+        return Ranked.of(self.layout.ids[at], vectors @ self._encode(query).dense)
+
+    @cached_property
+    def _keyword(self) -> KeywordIndex:
+        return KeywordIndex(self.folder / "keyword", self.settings.language)
+
+    @cached_property
+    def _dense(self) -> DenseIndex:
+        return DenseIndex(self.folder / "dense")
+
+    @cached_property
+    def _files(self) -> VectorFiles:
+        dim, late_dim = self.manifest["dim"], self.manifest["late_dim"]
+        return VectorFiles(self._vectors, dim=dim, late_dim=late_dim)
+
+    @cached_property
+    def _dense_vectors(self) -> NDArray[np.float32]:
+        return self._files.dense()
+
+    @cached_property
+    def _late(self) -> LateScorer:
+        basis = self._files.basis
+        if basis is None:
+            raise CorruptStore(f"{str(self._vectors)!r} has no basis", fix=REBUILD)
+        return LateScorer(self.layout, self._files.tokens(basis.axes.shape[1]), basis)

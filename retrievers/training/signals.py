@@ -1,0 +1,140 @@
+"""Mine signals from trajectories: what each run says about (query, document) pairs.
+
+Follows LRAT (arXiv 2604.04949, section 3.2 and its released builder), with three states instead of
+two. A document opened after a query is *useful* unless the thought right after it judges against
+it; cited documents stand above, passed-over ones below. The pool of documents passed over spans
+every search since the last useful opening, nearest first.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ...core.trajectories import Level, Signal, Step, Trajectory
+
+Judge = Callable[[str | None], bool | None]
+"""Reads the thought after an opening: True useful, False rejected, None cannot tell."""
+
+WEIGHTS = {Level.CITED: 1.0, Level.USEFUL: 0.7, Level.REJECTED: 1.0, Level.UNOPENED: 1.0}
+"""How much a signal of each level counts in training."""
+
+_AGAINST = re.compile(
+    r"\b(?:not (?:relevant|useful|helpful|what)|irrelevant|off[- ]topic|unrelated|no use(?:ful)?|"
+    r"nothing (?:new|useful|about)|does(?: not|n't) (?:help|answer|mention|contain|say|fit|match)|"
+    r"cannot answer|wrong (?:one|page|document|function|passage))\b",
+    re.IGNORECASE,
+)
+
+
+def explicit_negation(thought: str | None) -> bool | None:
+    """Judge by the words of the thought; silence is not a judgement.
+
+    >>> explicit_negation("This is not relevant, I try another."), explicit_negation("Good.")
+    (False, True)
+    """
+    if not thought or not thought.strip():
+        return None
+    return _AGAINST.search(thought) is None
+
+
+@dataclass(slots=True)
+class MiningReport:
+    """How much was found and how much could not be used."""
+
+    trajectories: int = 0
+    used: int = 0
+    levels: Counter[str] = field(default_factory=Counter[str])
+    dropped: Counter[str] = field(default_factory=Counter[str])
+
+
+def mine_one(trajectory: Trajectory, report: MiningReport, judge: Judge) -> list[Signal]:
+    """Mine one run; the result has each (query, document) once, at its highest level."""
+    cited = {c.doc_id for c in trajectory.answer.citations} if trajectory.answer else set[str]()
+    miner = _Miner(trajectory, cited, report, judge)
+    for position, step in enumerate(trajectory.steps):
+        if step.observation.error is not None:
+            report.dropped["failed calls"] += 1
+        elif step.action == "search" and step.observation.hits is not None:
+            miner.searched(step)
+        elif step.action == "browse" and step.observation.doc_id is not None:
+            miner.browsed(step, _thought_after(trajectory.steps, position))
+    if not miner.signals:
+        report.dropped["runs without an opening of a shown document"] += 1
+    return miner.finish()
+
+
+class _Miner:
+    """State of one run: the searches and rejections since the last useful opening."""
+
+    def __init__(
+        self, trajectory: Trajectory, cited: set[str], report: MiningReport, judge: Judge
+    ) -> None:
+        self.trajectory = trajectory
+        self.cited = cited
+        self.report = report
+        self.judge = judge
+        self.signals: dict[tuple[str, str], Signal] = {}
+        self.searches: list[Step] = []
+        self.opened: set[str] = set()
+        self.queries: list[str] = []
+
+    def searched(self, step: Step) -> None:
+        if self.opened and not self.queries:
+            self.searches, self.opened = [], set()
+        self.searches.append(step)
+        self.queries.append(str(step.args.get("query") or self.trajectory.question))
+
+    def browsed(self, step: Step, thought: str | None) -> None:
+        doc_id = step.observation.doc_id or ""
+        shown = next((s for s in reversed(self.searches) if _shows(s, doc_id)), None)
+        if shown is None:
+            self.report.dropped["opened without having been shown"] += 1
+            return
+        query = str(shown.args.get("query") or self.trajectory.question)
+        level = self._level(doc_id, thought)
+        if level is None:
+            self.report.dropped["openings that nobody judged"] += 1
+            self.opened.add(doc_id)
+            return
+        self.opened.add(doc_id)
+        self._note(query, doc_id, _passage_of(shown, doc_id), level, step.n)
+        if level >= Level.USEFUL:
+            self._pass_over(query)
+            self.queries = []
+
+    def finish(self) -> list[Signal]:
+        return sorted(self.signals.values(), key=lambda s: (s.step, -s.level, s.doc_id))
+
+    def _level(self, doc_id: str, thought: str | None) -> Level | None:
+        if doc_id in self.cited:
+            return Level.CITED
+        verdict = self.judge(thought)
+        return None if verdict is None else Level.USEFUL if verdict else Level.REJECTED
+
+    def _pass_over(self, query: str) -> None:
+        """Everything shown since the last useful opening and not opened was passed over."""
+        for step in reversed(self.searches):
+            for hit in step.observation.hits or []:
+                if hit.doc_id not in self.opened and hit.doc_id not in self.cited:
+                    self._note(query, hit.doc_id, hit.passage_id, Level.UNOPENED, step.n)
+
+    def _note(self, query: str, doc_id: str, passage_id: str, level: Level, step: int) -> None:
+        known = self.signals.get((query, doc_id))
+        if known is None or known.level < level:
+            self.signals[query, doc_id] = Signal(
+                self.trajectory.id, query, doc_id, passage_id, level, WEIGHTS[level], step
+            )
+
+
+def _shows(step: Step, doc_id: str) -> bool:
+    return any(hit.doc_id == doc_id for hit in step.observation.hits or [])
+
+
+def _passage_of(step: Step, doc_id: str) -> str:
+    return next(h.passage_id for h in step.observation.hits or [] if h.doc_id == doc_id)
+
+
+def _thought_after(steps: list[Step], position: int) -> str | None:
+    """Return the thought that followed an opening, which says what it gave."""
+    return steps[position + 1].thought if position + 1 < len(steps) else None

@@ -1,0 +1,157 @@
+"""Vector files of one encoder: append-only, memory-mapped, shared by every generation.
+
+``dense.f32`` holds one row a text, ``tokens.f16`` the token vectors of all texts, end to end, reduced
+by PCA on centred vectors (``basis.npz``), normalised again. Only what the corpus database has
+acknowledged counts: a tail left by a killed process is cut off by the next writer. Readers map the
+files as they are; appending never moves what they see.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError, CorruptStore
+from .encoder import Encoded, Vectors
+
+SAMPLE_TEXTS = 512
+"""Texts whose token vectors fit the basis; they are the first ones, in random order."""
+
+_SAMPLE_TOKENS = 100_000
+
+
+class Basis(NamedTuple):
+    """A projection of token vectors: centre, rotate onto the main axes, normalise."""
+
+    mean: Vectors
+    """Shape ``(token_dim,)``."""
+    axes: Vectors
+    """Shape ``(token_dim, late_dim)``, orthonormal columns."""
+
+    def project(self, tokens: Vectors) -> Vectors:
+        """Map ``(n, token_dim)`` to unit vectors ``(n, late_dim)``."""
+        reduced = (tokens - self.mean) @ self.axes
+        norms = np.linalg.norm(reduced, axis=1, keepdims=True)
+        return reduced / np.maximum(norms, 1e-12)
+
+
+def fit_basis(matrices: Sequence[Vectors], dim: int) -> Basis:
+    """Fit PCA to a sample of token vectors; a dimension above theirs keeps them whole."""
+    sample = np.concatenate(matrices).astype(np.float32)
+    if len(sample) > _SAMPLE_TOKENS:
+        sample = sample[np.random.default_rng(0).permutation(len(sample))[:_SAMPLE_TOKENS]]
+    mean = sample.mean(axis=0)
+    centred = sample - mean
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return Basis(mean, np.ascontiguousarray(axes[:, ::-1][:, :dim]))
+
+
+class VectorFiles:
+    """The three files of one encoder in one folder."""
+
+    def __init__(self, folder: Path, *, dim: int, late_dim: int) -> None:
+        """Name the folder; nothing is read or created yet."""
+        self.folder = folder
+        self.dim = dim
+        self.late_dim = late_dim
+
+    @property
+    def basis(self) -> Basis | None:
+        """The projection, once it has been fitted."""
+        path = self.folder / "basis.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as stored:
+                return Basis(stored["mean"], stored["axes"])
+        except (OSError, ValueError, KeyError) as error:
+            raise CorruptStore(
+                f"{str(path)!r} is damaged", fix="retrail doctor --rebuild re-encodes the corpus"
+            ) from error
+
+    def dense(self) -> Vectors:
+        """Map the dense vectors, shape ``(rows, dim)``."""
+        return _map(self.folder / "dense.f32", np.dtype(np.float32), self.dim)
+
+    def tokens(self, late_dim: int) -> NDArray[np.float16]:
+        """Map the token vectors, shape ``(tokens, late_dim)``."""
+        return _map(self.folder / "tokens.f16", np.dtype(np.float16), late_dim)
+
+
+class VectorWriter:
+    """Appends encodings; what it returns is on disk and may be acknowledged."""
+
+    def __init__(self, files: VectorFiles, *, rows: int, tokens: int) -> None:
+        """Open for appending after the acknowledged ``rows`` and ``tokens``.
+
+        Raises:
+            CorruptStore: The files are shorter than what was acknowledged.
+        """
+        files.folder.mkdir(parents=True, exist_ok=True)
+        self._files = files
+        self.basis = files.basis
+        self.rows = rows
+        self.tokens = tokens
+        width = files.late_dim if self.basis is None else self.basis.axes.shape[1]
+        self._dense = _reopen(files.folder / "dense.f32", rows * files.dim * 4)
+        self._tokens = _reopen(files.folder / "tokens.f16", tokens * width * 2)
+
+    def fit(self, sample: Sequence[Encoded]) -> None:
+        """Fit and keep the basis; done once, before the first append."""
+        self.basis = fit_basis([item.tokens for item in sample], self._files.late_dim)
+        path = self._files.folder / "basis.npz"
+        temporary = path.with_name("basis.tmp.npz")
+        np.savez(temporary, mean=self.basis.mean, axes=self.basis.axes)
+        temporary.replace(path)
+
+    def append(self, batch: Sequence[Encoded]) -> Iterator[tuple[int, int, int]]:
+        """Write a batch durably, then yield ``(row, offset, length)`` of each item."""
+        if self.basis is None:
+            raise ConfigError("token vectors have no basis yet", fix="fit it before appending")
+        projected = [self.basis.project(item.tokens).astype(np.float16) for item in batch]
+        _append(self._dense, b"".join(item.dense.astype(np.float32).tobytes() for item in batch))
+        _append(self._tokens, b"".join(item.tobytes() for item in projected))
+        for item in projected:
+            yield self.rows, self.tokens, len(item)
+            self.rows += 1
+            self.tokens += len(item)
+
+    def close(self) -> None:
+        """Close the files."""
+        os.close(self._dense)
+        os.close(self._tokens)
+
+
+def _reopen(path: Path, size: int) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if os.fstat(handle).st_size < size:
+        os.close(handle)
+        raise CorruptStore(
+            f"{str(path)!r} is shorter than the corpus says",
+            fix="retrail doctor --rebuild re-encodes the corpus",
+        )
+    os.ftruncate(handle, size)
+    os.lseek(handle, 0, os.SEEK_END)
+    return handle
+
+
+def _append(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+    os.fsync(handle)
+
+
+def _map(path: Path, dtype: np.dtype, width: int) -> NDArray:
+    try:
+        if path.stat().st_size == 0:
+            return np.zeros((0, width), dtype)
+        flat = np.memmap(path, dtype=dtype, mode="r")
+        return flat[: len(flat) // width * width].reshape(-1, width)
+    except OSError as error:
+        raise CorruptStore(
+            f"{str(path)!r} cannot be read", fix="retrail doctor --rebuild re-encodes the corpus"
+        ) from error

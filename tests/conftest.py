@@ -1,0 +1,113 @@
+"""What every test runs under: no network, a home of its own, fixed seeds.
+
+The environment is set before test modules are imported, because libraries read it at import. The
+guard sees sockets of this process; for parts that open theirs elsewhere, the offline switches do.
+"""
+
+import ipaddress
+import os
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Variables of whoever runs the tests that would change what the code under test does.
+FOREIGN = ("ANTHROPIC_", "HF_", "LANGCHAIN_", "LANGSMITH_", "OPENAI_", "TORCH_", "TRANSFORMERS_")
+
+settings.register_profile(
+    "retrail",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is not a defect
+)
+settings.load_profile("retrail")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the test process an empty home and the same settings on every machine."""
+    home = tempfile.TemporaryDirectory(prefix="retrail-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    for name in list(os.environ):
+        ours = name.startswith("RETRAIL_") and name != "RETRAIL_SHARED_DATA"
+        if ours or name.startswith(FOREIGN):
+            del os.environ[name]
+    os.environ["HOME"] = home.name
+    for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
+        os.environ[f"XDG_{kind}_HOME"] = str(Path(home.name, kind.lower()))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # A zone nobody expects: code that forgets UTC fails on every machine alike.
+    os.environ["TZ"] = "TST-05:45"
+    if hasattr(time, "tzset"):
+        time.tzset()
+
+
+def is_local(host: object) -> bool:
+    """Tell whether an address stays on this machine."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(str(name).partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse(host: object) -> None:
+    # pytest.fail is no Exception: code that swallows connection errors cannot swallow this.
+    pytest.fail(f"network access to {host!r}: tests run offline; use a local server or a file")
+
+
+def _guarded(connect: Callable[..., Any]) -> Callable[..., Any]:
+    def guard(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_local(address[0]):
+            _refuse(address[0])
+        return connect(self, address)
+
+    return guard
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline() -> Iterator[None]:
+    """Refuse connections and name look-ups that would leave this machine."""
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_local(host):
+            _refuse(host)
+        return look_up(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", _guarded(socket.socket.connect_ex))
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Start every test from the same random state, without importing what it does not use."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of public data sets beside the checkout; tests that need it skip without it."""
+    path = Path(os.environ.get("RETRAIL_SHARED_DATA") or ROOT.parent / "shared" / "data")
+    if not path.is_dir():
+        pytest.skip(f"no data sets at {str(path)!r}; RETRAIL_SHARED_DATA names another folder")
+    return path.resolve()

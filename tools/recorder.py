@@ -1,0 +1,161 @@
+"""Recorder: writes the steps of one run to the trajectory store, each as it happens.
+
+Tools record, agents do not: whoever calls a tool leaves the same trace. A call that fails leaves a
+step too, with its error as the observation. Without a store the steps are kept in memory only.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+from ulid import ULID
+
+from ..core.documents import utc_now
+from ..core.errors import RetrailError
+from ..core.trajectories import (
+    Action,
+    AgentInfo,
+    Answer,
+    IndexInfo,
+    Observation,
+    Status,
+    Step,
+    Trajectory,
+    Usage,
+)
+from ..memory.store import TrajectoryStore
+
+
+class Draft:
+    """A step under way; the tool sets what it observed."""
+
+    def __init__(self) -> None:
+        """Begin without an observation."""
+        self.observation = Observation()
+        self.tokens = 0
+
+
+class Recorder:
+    """One run: its id, its steps so far, and their writing."""
+
+    def __init__(
+        self,
+        store: TrajectoryStore | None,
+        *,
+        agent: AgentInfo,
+        index: IndexInfo | None = None,
+        question: str | None = None,
+        query_id: str | None = None,
+    ) -> None:
+        """Prepare a run; it is stored with its first step, or when it finishes.
+
+        Args:
+            store: Where to write, or None to keep nothing.
+            agent: Who runs.
+            index: What is searched.
+            question: What the run is about; the first query if nobody says.
+            query_id: The question's id in a set of questions.
+        """
+        self.id = str(ULID())
+        self.agent = agent
+        self.question = question
+        self.steps: list[Step] = []
+        self._store = store
+        self._index = index
+        self._query_id = query_id
+        self._started_at = utc_now()
+        self._clock = perf_counter()
+        self._stored = False
+        self._lock = Lock()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the run began."""
+        return perf_counter() - self._clock
+
+    @property
+    def tokens(self) -> int:
+        """LLM tokens spent so far."""
+        return sum(step.tokens for step in self.steps)
+
+    @contextmanager
+    def step(
+        self, action: Action, tool: str | None, args: dict[str, Any], thought: str | None = None
+    ) -> Iterator[Draft]:
+        """Time an action and record it with whatever it observed, or the error it raised."""
+        draft, at, clock = Draft(), utc_now(), perf_counter()
+        try:
+            yield draft
+        except RetrailError as error:
+            draft.observation = Observation(error=str(error))
+            raise
+        except BaseException as error:
+            draft.observation = Observation(error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            ms = round((perf_counter() - clock) * 1000, 3)
+            self._append(action, tool, args, thought, draft, at, ms)
+
+    def trajectory(self, status: Status = "running", answer: Answer | None = None) -> Trajectory:
+        """Return the run as it stands."""
+        return Trajectory(
+            id=self.id,
+            query_id=self._query_id,
+            question=self.question or "",
+            status=status,
+            agent=self.agent,
+            index=self._index,
+            started_at=self._started_at,
+            steps=list(self.steps),
+            answer=answer,
+            usage=Usage(llm_tokens=self.tokens, seconds=round(self.seconds, 3)),
+        )
+
+    def finish(self, status: Status, answer: Answer | None = None) -> Trajectory:
+        """Close the run and return it."""
+        run = self.trajectory(status, answer)
+        if self._store is not None:
+            with self._lock:
+                self._begin()
+                self._store.finish(self.id, status=status, answer=answer, usage=run.usage)
+        return run
+
+    def _append(
+        self,
+        action: Action,
+        tool: str | None,
+        args: dict[str, Any],
+        thought: str | None,
+        draft: Draft,
+        at: str,
+        ms: float,
+    ) -> None:
+        with self._lock:
+            step = Step(
+                n=len(self.steps) + 1,
+                at=at,
+                ms=ms,
+                thought=thought,
+                action=action,
+                tool=tool,
+                args={key: value for key, value in args.items() if value is not None},
+                observation=draft.observation,
+                tokens=draft.tokens,
+            )
+            if self.question is None:
+                self.question = str(args.get("query") or "")
+            self.steps.append(step)
+            if self._store is not None:
+                if self._begin():
+                    return
+                self._store.append(self.id, step)
+
+    def _begin(self) -> bool:
+        """Store the run with the steps it has, if it is not stored yet; say whether it was new."""
+        if self._stored or self._store is None:
+            return False
+        self._store.start(self.trajectory())
+        self._stored = True
+        return True

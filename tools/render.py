@@ -1,0 +1,62 @@
+"""What the model reads: compact text for each kind of observation.
+
+The text of documents is data. It is fenced, and lines that look like the fence are defused, so
+that a document cannot pass itself off as the end of an observation or as an instruction.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.documents import Hit, Passage
+
+SNIPPET_CHARACTERS = 240
+_FENCE = "~~~"
+
+
+def render_hits(hits: Sequence[Hit]) -> str:
+    """List hits with ids and snippets."""
+    if not hits:
+        return "No results. Use other words, another tool, or a wider filter."
+    return "\n".join(_hit_line(hit) for hit in hits)
+
+
+def render_passages(passages: Sequence[Passage]) -> str:
+    """Show opened passages in full, fenced."""
+    return "\n".join(f"[{p.id}] {_one_line(p.title)}\n{_fenced(p.text)}" for p in passages)
+
+
+def render_page(url: str, text: str) -> str:
+    """Show a fetched page, fenced."""
+    return f"[{_one_line(url)}]\n{_fenced(text)}"
+
+
+def render_table(table: Sequence[dict[str, Any]]) -> str:
+    """Show an aggregate as lines of ``key=value``."""
+    if not table:
+        return "No documents."
+    return "\n".join(
+        "; ".join(f"{key}={_one_line(str(value))}" for key, value in row.items()) for row in table
+    )
+
+
+def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:
+    """Shorten to one line, cut at a word.
+
+    >>> snippet("one two three", 9)
+    'one two …'
+    """
+    line = _one_line(text)
+    return line if len(line) <= length else line[:length].rsplit(" ", 1)[0] + " …"
+
+
+def _hit_line(hit: Hit) -> str:
+    title = _one_line(hit.passage.title)
+    return f"{hit.rank}. [{hit.passage.id}] {title} — {snippet(hit.passage.text)}"
+
+
+def _fenced(text: str) -> str:
+    return f"{_FENCE}\n{text.strip().replace(_FENCE, '~ ~ ~')}\n{_FENCE}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,201 @@
+"""The tools as LangChain ``BaseTool``s: four searches, browse and aggregate.
+
+Each returns compact text for the model and the full result as the artifact. Every call gives
+exactly one observation: an error becomes text that says how to retry, and is recorded like any
+other. Tools of one toolbox share one session, hence one trajectory.
+"""
+
+from typing import Any, Literal
+
+from langchain_core.callbacks import CallbackManagerForToolRun
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from ..core.documents import Hit
+from ..core.errors import RetrailError, ToolError
+from ..retrievers.index import Retriever
+from ..retrievers.snapshot import By
+from .aggregation import Aggregation
+from .render import render_hits, render_page, render_passages, render_table
+from .session import Scope, Session
+
+_THOUGHT = "Why you make this call, and what the last passage gave you."
+_WHERE = "Filter on metadata, such as: date >= 2023-10-01 and source = 'BBC'."
+
+
+class _Args(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    thought: str | None = Field(None, description=_THOUGHT)
+
+
+class SearchArgs(_Args):
+    """Arguments of a search."""
+
+    query: str = Field(description="What to look for.")
+    k: int = Field(10, ge=1, le=50, description="Documents wanted.")
+    where: str | dict[str, Any] | None = Field(None, description=_WHERE)
+
+
+class FilteredArgs(SearchArgs):
+    """Arguments of a filtered search."""
+
+    query: str = Field("", description="What to rank by; empty lists in order.")
+    where: str | dict[str, Any] = Field(description=_WHERE)
+    order_by: str | None = Field(None, description="List by this field; -field for descending.")
+    rank_by: By = Field("hybrid", description="Which retriever ranks.")
+
+
+class BrowseArgs(_Args):
+    """Arguments of browse."""
+
+    passage_id: str = Field(description="A passage or document id from a result list, or a URL.")
+    scope: Scope = Field("passage", description="passage, its neighbours, or the whole document.")
+
+
+class AggregateArgs(_Args):
+    """Arguments of aggregate."""
+
+    operation: Literal["count", "min", "max", "group", "list"]
+    field: str | None = Field(None, description="The metadata field.")
+    where: str | None = Field(None, description=_WHERE)
+    result_of: int | None = Field(None, description="Number of an earlier search to work on.")
+    k: int = Field(20, ge=1, le=1000, description="Rows at most.")
+
+
+class RecordedTool(BaseTool):
+    """A tool bound to a session, whose failures are observations."""
+
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    _session: Session = PrivateAttr()
+
+    def __init__(self, session: Session, **fields: Any) -> None:
+        """Bind the tool."""
+        super().__init__(**fields)
+        self._session = session
+        self.handle_validation_error = self._invalid
+
+    def _run(self, run_manager: CallbackManagerForToolRun | None = None, **args: Any) -> Any:
+        try:
+            return self.call(**args)
+        except RetrailError as error:
+            return f"Error: {error}", None
+
+    def call(self, **args: Any) -> tuple[str, Any]:
+        """Do the work; returns the text for the model and the artifact."""
+        raise NotImplementedError  # pragma: no cover - every subclass has its own
+
+    def _invalid(self, error: Any) -> str:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        return record_refusal(
+            self._session, self.name, {}, f"arguments of {self.name!r}: {problems}"
+        )
+
+
+class SearchTool(RecordedTool):
+    """Search with one retriever."""
+
+    args_schema: Any = SearchArgs
+    _by: Retriever = PrivateAttr()
+
+    def __init__(self, session: Session, by: Retriever, **fields: Any) -> None:
+        """Bind a retriever."""
+        super().__init__(session, **fields)
+        self._by = by
+
+    def call(self, **args: Any) -> tuple[str, list[Hit]]:
+        """Search."""
+        hits = self._session.search(by=self._by, **args)
+        return render_hits(hits), hits
+
+
+class BrowseTool(RecordedTool):
+    """Open what a search found."""
+
+    args_schema: Any = BrowseArgs
+
+    def call(self, **args: Any) -> tuple[str, Any]:
+        """Open a passage, a document or a page."""
+        identifier: str = args.pop("passage_id")
+        if identifier.startswith(("http://", "https://")) and not self._known(identifier):
+            text = self._session.browse_url(identifier, thought=args.get("thought"))
+            return render_page(identifier, text), text
+        passages = self._session.browse(identifier, **args)
+        return render_passages(passages), passages
+
+    def _known(self, identifier: str) -> bool:
+        """Say whether a URL is itself the id of a document."""
+        try:
+            self._session.index.corpus.open(identifier, self._session.generation)
+        except ToolError:
+            return False
+        return True
+
+
+class AggregateTool(RecordedTool):
+    """Exact numbers over metadata."""
+
+    args_schema: Any = AggregateArgs
+
+    def call(self, **args: Any) -> tuple[str, list[dict[str, Any]]]:
+        """Aggregate."""
+        thought = args.pop("thought", None)
+        table = self._session.aggregate(Aggregation(**args), thought=thought)
+        return render_table(table), table
+
+
+_SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
+    ("late_search", "late", "Search word by word in context (late interaction). The best first "
+     "choice for questions and descriptions.", SearchArgs),
+    ("dense_search", "dense", "Search by overall meaning. For paraphrases that share few words "
+     "with the text.", SearchArgs),
+    ("keyword_search", "keyword", "Search by exact words (BM25). For names, identifiers, rare "
+     'words; "a phrase", +required, -excluded, AND, OR.', SearchArgs),
+    ("filtered_search", "filtered", "Search only documents whose metadata match a filter, or "
+     "list them in order.", FilteredArgs),
+)  # fmt: skip
+
+
+def build_tools(session: Session) -> list[BaseTool]:
+    """Return the six tools of a session; descriptions name the corpus' own fields."""
+    fields = session.index.schema().describe()
+    tools: list[BaseTool] = [
+        SearchTool(
+            session,
+            by,
+            name=name,
+            description=f"{text}\nMetadata fields:\n{fields}" if by == "filtered" else text,
+            args_schema=schema,
+        )
+        for name, by, text, schema in _SEARCHES
+    ]
+    tools.append(
+        BrowseTool(
+            session,
+            name="browse",
+            description="Open a passage from a result list, its neighbours, or its whole "
+            "document, and read it. Only opened passages may be cited.",
+        )
+    )
+    tools.append(
+        AggregateTool(
+            session,
+            name="aggregate",
+            description="Count, group, list, or find the smallest or largest value of a metadata "
+            f"field, exactly, over all documents that match.\nMetadata fields:\n{fields}",
+        )
+    )
+    return tools
+
+
+def record_refusal(session: Session, tool: str, args: dict[str, Any], problem: str) -> str:
+    """Record a call that could not be made, and return the observation that says how to retry."""
+    message = f"{problem}; call the tool again with corrected arguments"
+    action = {"browse": "browse", "aggregate": "aggregate"}.get(tool, "search")
+    try:
+        with session.recorder.step(action, tool, args):  # type: ignore[arg-type]
+            raise ToolError(message)
+    except ToolError as error:
+        return f"Error: {error}"
