@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from ..core.errors import BackendUnavailable, ConfigError
 from ..core.trajectories import Answer, Step
-from ..tools.toolbox import record_refusal
+from ..tools.toolbox import record_refusal, tool_name
 from .citations import check_citations
 from .run import Call, Decision, Run
 
@@ -102,7 +102,7 @@ def _conversation(run: Run) -> list[BaseMessage]:
 def _exchange(step: Step, observed: str) -> list[BaseMessage]:
     """Return a step as the tool call that it was and what came back."""
     identifier = f"call-{step.n}"
-    name = f"{step.tool}_search" if step.action == "search" else str(step.tool)
+    name = tool_name(step)
     call = {"name": name, "args": step.args, "id": identifier, "type": "tool_call"}
     return [
         AIMessage(step.thought or "", tool_calls=[call]),

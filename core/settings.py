@@ -41,9 +41,9 @@ class WebSettings(_Section):
 class Budget(_Section):
     """What one run may spend; reaching a limit ends it with the best partial answer."""
 
-    max_steps: int = Field(24, ge=1)
+    max_steps: int = Field(40, ge=1)
     """Actions of any kind."""
-    max_searches: int = Field(10, ge=1)
+    max_searches: int = Field(24, ge=1)
     max_seconds: float = Field(300.0, gt=0)
     max_llm_tokens: int = Field(200_000, gt=0)
 
@@ -61,7 +61,7 @@ class Settings(_Section):
     """Tokens of a passage that the encoder reads."""
     chunk_tokens: int = Field(200, ge=0)
     """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
-    late_dim: int = Field(128, ge=8)
+    late_dim: int = Field(192, ge=8)
     """Dimension of stored token vectors."""
     candidates: int = Field(100, ge=1, le=10_000)
     """First-stage candidates from each of dense and keyword for late and hybrid search."""

@@ -28,6 +28,9 @@ CORPUS = Schema("corpus")
 VISIBLE = "d.born <= :g AND (d.died IS NULL OR d.died > :g)"
 """Selects the documents ``d`` of generation ``:g``."""
 
+MAX_VALUES = 300
+"""Distinct values up to which a text field counts as a category."""
+
 _BATCH = 500
 """Row ids a statement may name; SQLite bounds the number of parameters."""
 
@@ -88,6 +91,7 @@ class Corpus:
         self.db = connect(path, CORPUS)
         register_functions(self.db)
         self._schemas: dict[int, MetadataSchema] = {}
+        self._values: dict[int, dict[str, list[str]]] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -211,10 +215,26 @@ class Corpus:
                 self._schemas = {generation: self._read_schema(generation)}
             return self._schemas[generation]
 
+    def values(self, generation: int) -> dict[str, list[str]]:
+        """Return the distinct values of each text field with at most ``MAX_VALUES`` of them."""
+        with self.lock:
+            if generation not in self._values:
+                self._values = {generation: dict(self._read_values(generation))}
+            return self._values[generation]
+
+    def _read_values(self, generation: int) -> Iterator[tuple[str, list[str]]]:
+        sql = f"""SELECT DISTINCT m.text FROM metadata m JOIN documents d ON d.id = m.document
+            WHERE m.field = :f AND m.kind = 'string' AND {VISIBLE} LIMIT :n"""
+        for field, info in self.schema(generation).fields.items():
+            if "string" in info.kinds and field not in ("title", "url"):
+                rows = self.rows(sql, {"f": field, "g": generation, "n": MAX_VALUES + 1})
+                if len(rows) <= MAX_VALUES:
+                    yield field, sorted(row[0] for row in rows)
+
     def forget_schema(self) -> None:
         """Drop what was cached of the schema, after a change."""
         with self.lock:
-            self._schemas = {}
+            self._schemas, self._values = {}, {}
 
     def _read_schema(self, generation: int) -> MetadataSchema:
         fields: dict[str, FieldInfo] = {}

@@ -5,7 +5,7 @@ notices a new one at its next search. Queries are encoded once, however many ret
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -143,6 +143,18 @@ class Searcher:
             for passage in self.corpus.window(doc_id, self.generation, n or 0, n or 0):
                 found[identifier] = encoder_text(passage.title, passage.text)
         return found
+
+    def similarities(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Return the cosine of each text with a query, by the encoder that serves."""
+        vector = self._encode(query).dense
+        cosines = [0.0] * len(texts)
+        for at, encoded in self.encoder().documents(texts):
+            cosines[at] = float(encoded.dense @ vector)
+        return cosines
+
+    def values(self) -> dict[str, list[str]]:
+        """Return the distinct values of each text field that has few of them."""
+        return self.corpus.values(self.generation)
 
     def sample(self, count: int, seed: int = 0) -> list[str]:
         """Return the ids of random passages, the same for the same corpus and seed."""

@@ -1,9 +1,9 @@
 """Vector files of one encoder: append-only, memory-mapped, shared by every generation.
 
-``dense.f32`` holds one row a text, ``tokens.f16`` the token vectors of all texts, end to end, reduced
-by PCA on centred vectors (``basis.npz``), normalised again. Only what the corpus database has
-acknowledged counts: a tail left by a killed process is cut off by the next writer. Readers map the
-files as they are; appending never moves what they see.
+``dense.f32`` holds one row a text; ``tokens.f16`` the token vectors of all texts end to end,
+reduced by PCA on centred vectors (``basis.npz``), normalised again. Only what the corpus database
+has acknowledged counts: a tail left by a killed process is cut off by the next writer. Readers map
+the files as they are; appending never moves what they see.
 """
 
 import os

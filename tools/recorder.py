@@ -4,7 +4,7 @@ Tools record, agents do not: whoever calls a tool leaves the same trace. A call 
 step too, with its error as the observation. Without a store the steps are kept in memory only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -48,6 +48,7 @@ class Recorder:
         index: IndexInfo | None = None,
         question: str | None = None,
         query_id: str | None = None,
+        on_step: Callable[[Step], None] | None = None,
     ) -> None:
         """Prepare a run; it is stored with its first step, or when it finishes.
 
@@ -57,6 +58,7 @@ class Recorder:
             index: What is searched.
             question: What the run is about; the first query if nobody says.
             query_id: The question's id in a set of questions.
+            on_step: Is told of each step once it is recorded.
         """
         self.id = str(ULID())
         self.agent = agent
@@ -65,6 +67,7 @@ class Recorder:
         self._store = store
         self._index = index
         self._query_id = query_id
+        self._on_step = on_step
         self._started_at = utc_now()
         self._clock = perf_counter()
         self._stored = False
@@ -147,10 +150,10 @@ class Recorder:
             if self.question is None:
                 self.question = str(args.get("query") or "")
             self.steps.append(step)
-            if self._store is not None:
-                if self._begin():
-                    return
+            if self._store is not None and not self._begin():
                 self._store.append(self.id, step)
+        if self._on_step is not None:
+            self._on_step(step)
 
     def _begin(self) -> bool:
         """Store the run with the steps it has, if it is not stored yet; say whether it was new."""

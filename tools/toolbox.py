@@ -1,4 +1,4 @@
-"""The tools as LangChain ``BaseTool``s: four searches, browse and aggregate.
+"""The tools as LangChain ``BaseTool``s: five searches, browse and aggregate.
 
 Each returns compact text for the model and the full result as the artifact. Every call gives
 exactly one observation: an error becomes text that says how to retry, and is recorded like any
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..core.documents import Hit
 from ..core.errors import RetrailError, ToolError
+from ..core.trajectories import Action, Step
 from ..retrievers.index import Retriever
 from ..retrievers.snapshot import By
 from .aggregation import Aggregation
@@ -147,6 +148,12 @@ class AggregateTool(RecordedTool):
 
 
 _SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
+    (
+        "search",
+        "hybrid",
+        "Search by words and meaning together. A good first choice for any question.",
+        SearchArgs,
+    ),
     ("late_search", "late", "Search word by word in context (late interaction). The best first "
      "choice for questions and descriptions.", SearchArgs),
     ("dense_search", "dense", "Search by overall meaning. For paraphrases that share few words "
@@ -159,7 +166,7 @@ _SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
 
 
 def build_tools(session: Session) -> list[BaseTool]:
-    """Return the six tools of a session; descriptions name the corpus' own fields."""
+    """Return the seven tools of a session; descriptions name the corpus' own fields."""
     fields = session.index.schema().describe()
     tools: list[BaseTool] = [
         SearchTool(
@@ -190,12 +197,18 @@ def build_tools(session: Session) -> list[BaseTool]:
     return tools
 
 
+def tool_name(step: Step) -> str:
+    """Return the name of the tool whose call a step records."""
+    searches = {by: name for name, by, _, _ in _SEARCHES}
+    return searches.get(step.tool or "", str(step.tool))
+
+
 def record_refusal(session: Session, tool: str, args: dict[str, Any], problem: str) -> str:
     """Record a call that could not be made, and return the observation that says how to retry."""
     message = f"{problem}; call the tool again with corrected arguments"
-    action = {"browse": "browse", "aggregate": "aggregate"}.get(tool, "search")
+    actions: dict[str, Action] = {"browse": "browse", "aggregate": "aggregate"}
     try:
-        with session.recorder.step(action, tool, args):  # type: ignore[arg-type]
+        with session.recorder.step(actions.get(tool, "search"), tool, args):
             raise ToolError(message)
     except ToolError as error:
         return f"Error: {error}"

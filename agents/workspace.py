@@ -1,0 +1,356 @@
+"""Workspace: a directory with an index, its trajectories, its models and its settings.
+
+The front object of the library. Everything is opened when first used: a keyword search loads no
+model, a search loads no planner, and nothing here loads training code before ``learn``.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import BaseTool
+
+from ..core.documents import Document, Hit
+from ..core.errors import ConfigError, WorkspaceNotFound
+from ..core.settings import Budget, Settings, load_settings, save_settings
+from ..core.trajectories import AgentInfo, IndexInfo, Step, Trajectory
+from ..memory.store import TrajectoryStore
+from ..retrievers.builder import Progress, quiet
+from ..retrievers.index import AddReport, FilterSource, Index, Retriever
+from ..retrievers.readers import ReadReport, read_paths
+from ..retrievers.snapshot import By
+from ..tools.recorder import Recorder
+from ..tools.session import Session
+from ..tools.toolbox import build_tools
+from .graph import RunContext, build_graph, execute
+from .llm import LLMPlanner
+from .rules import RulesPlanner
+from .run import Planner, Run
+
+if TYPE_CHECKING:
+    from ..retrievers.training.learn import LearnReport
+    from ..retrievers.training.registry import Card
+    from ..tools.langchain import IndexRetriever
+
+DEFAULT_PATH = Path(".retrail")
+
+
+class Added(NamedTuple):
+    """What an add did, and what could not be read."""
+
+    index: AddReport
+    reading: ReadReport
+
+
+class Workspace:
+    """One workspace directory, opened."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        """Use :meth:`open` or :meth:`create`."""
+        self.root = root
+        self.settings = settings
+
+    @classmethod
+    def open(cls, path: str | Path = DEFAULT_PATH) -> Self:
+        """Open an existing workspace.
+
+        Raises:
+            WorkspaceNotFound: There is none.
+            ConfigError: Its settings are malformed.
+        """
+        root = Path(path)
+        if not (root / "corpus.db").exists() and not (root / "trajectories.db").exists():
+            raise WorkspaceNotFound(
+                f"there is no workspace at {str(root)!r}",
+                fix="retrail add PATH… makes one, or name another with --workspace",
+            )
+        return cls(root, load_settings(root / "settings.toml"))
+
+    @classmethod
+    def create(cls, path: str | Path = DEFAULT_PATH, **settings: Any) -> Self:
+        """Open a workspace, making it first if it does not exist.
+
+        Args:
+            path: The directory.
+            settings: Fields of :class:`Settings` for a new workspace; for an existing one they
+                must be what it has.
+        """
+        root = Path(path)
+        existing = (root / "settings.toml").exists()
+        found = load_settings(root / "settings.toml")
+        wanted = Settings.model_validate(found.model_dump() | settings)
+        if existing and wanted != found:
+            raise ConfigError(
+                f"{str(root)!r} exists with other settings", fix="edit its settings.toml"
+            )
+        if not existing:
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                save_settings(wanted, root / "settings.toml")
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot make a workspace at {str(root)!r}: {error.strerror}",
+                    fix="name a directory that can be written",
+                ) from error
+        return cls(root, wanted)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release all files."""
+        for name in ("index", "trajectories"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    @cached_property
+    def index(self) -> Index:
+        """The corpus and its retrievers."""
+        return Index(self.root, self.settings)
+
+    @cached_property
+    def trajectories(self) -> TrajectoryStore:
+        """The record of every run."""
+        return TrajectoryStore(self.root / "trajectories.db")
+
+    # --- documents
+
+    def add(
+        self,
+        *sources: str | Path | Document,
+        sync: bool = False,
+        progress: Progress = quiet,
+    ) -> Added:
+        """Add files, folders or documents; what is unchanged costs nothing.
+
+        Args:
+            sources: Paths of files and folders, or documents.
+            sync: Also remove documents that came from these paths before and are gone.
+            progress: Is told what is being done.
+        """
+        documents = [s for s in sources if isinstance(s, Document)]
+        paths = [Path(s) for s in sources if not isinstance(s, Document)]
+        report = ReadReport()
+        limit = self.settings.max_document_mb * 1_000_000
+
+        def read() -> Iterator[Document]:
+            yield from documents
+            if paths:
+                yield from read_paths(paths, report, max_bytes=limit)
+
+        source = "|".join(sorted(str(path.resolve()) for path in paths)) or None
+        added = self.index.add(read(), source=source, sync=sync, progress=progress)
+        return Added(added, report)
+
+    def remove(self, *doc_ids: str, progress: Progress = quiet) -> int:
+        """Remove documents by id; returns how many there were."""
+        return self.index.remove(doc_ids, progress=progress)
+
+    # --- searching
+
+    def search(
+        self,
+        query: str,
+        *,
+        by: Retriever = "hybrid",
+        k: int = 10,
+        where: FilterSource = None,
+        rank_by: By = "hybrid",
+        order_by: str | None = None,
+    ) -> list[Hit]:
+        """Find the k best documents; see :meth:`Index.search`."""
+        return self.index.search(query, by=by, k=k, where=where, rank_by=rank_by, order_by=order_by)
+
+    async def asearch(self, query: str, **options: Any) -> list[Hit]:
+        """Search without blocking the event loop."""
+        return await asyncio.to_thread(self.search, query, **options)
+
+    # --- asking
+
+    def ask(
+        self,
+        question: str,
+        *,
+        planner: str | Planner = "rules",
+        model: str | BaseChatModel | None = None,
+        budget: Budget | None = None,
+        record: bool | None = None,
+        recall: bool = True,
+        query_id: str | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Trajectory:
+        """Answer a question with an agent and return its whole trajectory.
+
+        Args:
+            question: In words.
+            planner: ``rules`` (offline), ``llm``, or a planner object.
+            model: A chat model, or ``provider:name``; implies ``llm``.
+            budget: Limits of this run; the workspace's if not given.
+            record: Keep the trajectory; the workspace's setting if not given.
+            recall: Look at earlier runs of the same question.
+            query_id: Kept with the trajectory.
+            on_step: Is told of each step as it happens.
+
+        Raises:
+            ConfigError: The question is empty, or the planner or model does not exist.
+        """
+        if not question.strip():
+            raise ConfigError("the question is empty", fix="ask something")
+        chosen = _planner(planner, model)
+        keep = self.settings.record if record is None else record
+        info = AgentInfo(planner=chosen.name, model=chosen.model)
+        session = self._session(info, question, query_id, keep, on_step)
+        earlier = self.trajectories.find(question) if recall and keep else []
+        run = Run(question, session, budget or self.settings.budget)
+        return execute(self._graph, RunContext(run, chosen, tuple(earlier)))
+
+    async def aask(self, question: str, **options: Any) -> Trajectory:
+        """Answer a question without blocking the event loop."""
+        return await asyncio.to_thread(self.ask, question, **options)
+
+    def tools(self, *, question: str | None = None, caller: str | None = None) -> list[BaseTool]:
+        """Return the tools for somebody else's agent; their calls are one recorded trajectory.
+
+        Args:
+            question: What the agent is asked; its first query if not given.
+            caller: Who calls, kept with the trajectory.
+        """
+        info = AgentInfo(planner="external", caller=caller)
+        return build_tools(self._session(info, question, None, self.settings.record))
+
+    def as_retriever(
+        self, *, by: Retriever = "hybrid", k: int = 10, where: FilterSource = None
+    ) -> "IndexRetriever":
+        """Return a LangChain retriever over this workspace."""
+        from ..tools.langchain import IndexRetriever
+
+        return IndexRetriever(index=self.index, by=by, k=k, where=where)
+
+    # --- learning
+
+    def learn(
+        self,
+        *,
+        retriever: str = "dense",
+        trajectories: Iterable[Trajectory] | None = None,
+        progress: Progress = quiet,
+        **options: Any,
+    ) -> "LearnReport":
+        """Learn from the recorded trajectories; see :func:`training.learn.learn`.
+
+        Args:
+            retriever: What to train; ``dense``, whose encoder late interaction shares.
+            trajectories: Runs to learn from; all recorded ones if not given.
+            progress: Is told what is being done.
+            options: ``hyper``, ``accept_equal``, ``judge``.
+        """
+        from ..retrievers.training.learn import learn
+
+        if retriever != "dense":
+            raise ConfigError(
+                f"cannot train {retriever!r} on its own",
+                fix="train 'dense': late interaction uses the same encoder and changes with it",
+            )
+        runs = self.trajectories.iterate() if trajectories is None else trajectories
+        from .. import __version__
+
+        return learn(self.index, runs, code_version=__version__, progress=progress, **options)
+
+    def models(self) -> "list[Card]":
+        """Return every trained version with its lineage, oldest first."""
+        from ..retrievers.training.registry import Registry
+
+        return Registry(self.root).cards()
+
+    def promote(self, version: int, *, progress: Progress = quiet) -> int:
+        """Serve a trained version, whatever the gate said; 0 is the encoder of the settings."""
+        from ..retrievers.training.registry import Registry
+
+        name = Registry(self.root).card(version).reference if version else self.settings.encoder
+        return self._serve(name, progress)
+
+    def rollback(self, *, progress: Progress = quiet) -> int:
+        """Serve the encoder that served before the present one."""
+        sql = "SELECT encoder FROM generations WHERE encoder != ? ORDER BY number DESC LIMIT 1"
+        rows = self.index.corpus.rows(sql, (self.index.published.encoder,))
+        if not rows:
+            raise ConfigError("no other encoder has served", fix="there is nothing to go back to")
+        return self._serve(rows[0][0], progress)
+
+    # --- state
+
+    def status(self) -> dict[str, Any]:
+        """Return sizes, counts, generation and versions."""
+        published = self.index.corpus.published()
+        documents, passages = self.index.corpus.counts(published.number) if published else (0, 0)
+        return {
+            "workspace": str(self.root),
+            "documents": documents,
+            "passages": passages,
+            "generation": published.number if published else 0,
+            "encoder": published.encoder if published else self.settings.encoder,
+            "fingerprint": published.fingerprint if published else None,
+            "trajectories": self.trajectories.count(),
+            "models": len(self.models()),
+            "bytes": {
+                entry.name: _size(entry)
+                for entry in sorted(self.root.iterdir())
+                if entry.name != "write.lock"
+            },
+        }
+
+    def _serve(self, name: str, progress: Progress) -> int:
+        if name == self.index.published.encoder:
+            raise ConfigError(f"{name!r} serves already", fix="nothing to do")
+        return self.index.swap(self.index.load(name), progress=progress)
+
+    def _session(
+        self,
+        info: AgentInfo,
+        question: str | None,
+        query_id: str | None,
+        keep: bool,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Session:
+        published = self.index.published
+        recorder = Recorder(
+            self.trajectories if keep else None,
+            agent=info,
+            index=IndexInfo(
+                generation=published.number,
+                encoder=f"{Path(published.encoder).name}@{published.fingerprint[:8]}",
+            ),
+            question=question,
+            query_id=query_id,
+            on_step=on_step,
+        )
+        return Session(self.index, recorder)
+
+    @cached_property
+    def _graph(self) -> Any:
+        return build_graph()
+
+
+_PLANNERS: dict[str, Callable[[], Planner]] = {"rules": RulesPlanner}
+
+
+def _planner(planner: str | Planner, model: str | BaseChatModel | None) -> Planner:
+    if not isinstance(planner, str):
+        return planner
+    if model is not None or planner == "llm":
+        if model is None:
+            raise ConfigError("the llm planner needs a model", fix="pass model='provider:name'")
+        return LLMPlanner(model)
+    if planner not in _PLANNERS:
+        raise ConfigError(f"unknown planner {planner!r}", fix="use 'rules' or 'llm'")
+    return _PLANNERS[planner]()
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in (path, *path.rglob("*")) if p.is_file())
