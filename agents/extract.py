@@ -25,6 +25,9 @@ _KEEP = 0.8
 _MAX_CANDIDATES = 60
 _LONGEST_SENTENCE = 600
 
+_FEWEST_WORDS = 3
+"""Words a sentence must say beyond its document's title."""
+
 NOT_FOUND = "not found in the corpus"
 
 
@@ -70,7 +73,8 @@ def _candidates(run: Run) -> list[_Sentence]:
     for passage in run.opened():
         for span in sentence_spans(passage.text, language):
             text = " ".join(passage.text[span.start : span.end].split())
-            if text and len(text) <= _LONGEST_SENTENCE:
+            said = content_words(text) - content_words(passage.title)
+            if len(said) >= _FEWEST_WORDS and len(text) <= _LONGEST_SENTENCE:
                 share = len(asked & content_words(f"{passage.title} {text}")) / max(1, len(asked))
                 found.append(_Sentence(passage, span, text, share))
     best = sorted(range(len(found)), key=lambda i: -found[i].words)[:_MAX_CANDIDATES]

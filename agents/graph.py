@@ -4,7 +4,8 @@ The state holds ids and counts, never documents; the run itself travels as the g
 Budgets are checked before every plan, so a run always ends in ``answer`` with the best it has.
 """
 
-from typing import Any, NamedTuple, TypedDict
+from dataclasses import dataclass
+from typing import Any, TypedDict
 from uuid import uuid4
 
 from langgraph.graph import END, START, StateGraph
@@ -28,7 +29,8 @@ class AgentState(TypedDict, total=False):
     answer: dict[str, Any] | None
 
 
-class RunContext(NamedTuple):
+@dataclass(frozen=True)
+class RunContext:
     """What a run carries beside its state."""
 
     run: Run
@@ -38,7 +40,7 @@ class RunContext(NamedTuple):
 
 def recall(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
     """Note which earlier runs answered the same question, and what they cited."""
-    run, _, earlier = runtime.context
+    run, earlier = runtime.context.run, runtime.context.recalled
     cited = [(c.doc_id, t.id) for t in earlier if t.answer for c in t.answer.citations]
     if cited:
         hits = [
@@ -56,7 +58,7 @@ def recall(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
 
 def plan(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
     """Ask the planner what to do, unless a budget is spent."""
-    run, planner, _ = runtime.context
+    run, planner = runtime.context.run, runtime.context.planner
     spent = run.exhausted()
     decision = Decision(missing=spent) if spent else planner.plan(run)
     if decision.calls:
@@ -77,7 +79,7 @@ def act(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
 
 def answer(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
     """Word the answer from what was opened and close the trajectory."""
-    run, planner, _ = runtime.context
+    run, planner = runtime.context.run, runtime.context.planner
     decision = state.get("stop") or Decision()
     given = planner.answer(run, decision)
     if decision.missing and not given.missing:

@@ -20,6 +20,9 @@ from .text import Asked, analyse, content_words, names, stem
 MAX_READ = 6
 """Passages opened in one run."""
 
+_READ_DESCRIBED = 3
+"""Passages opened for a question that names nothing, hence gives no trail to follow."""
+
 _FIRST_READ = 2
 """Passages opened before the first hop."""
 
@@ -52,6 +55,11 @@ class _Notes:
     thought: str = ""
     settled: bool = False
 
+    @property
+    def trail(self) -> bool:
+        """Whether the question names something, so that names may lead further."""
+        return bool(self.asked.names or self.asked.quoted)
+
 
 class RulesPlanner:
     """Plans by rules."""
@@ -83,7 +91,8 @@ class RulesPlanner:
     def _next(self, notes: _Notes) -> Call | None:
         if notes.openings:
             return notes.openings.pop(0)
-        if notes.settled or len(notes.read) >= self.max_read:
+        limit = self.max_read if notes.trail else min(self.max_read, _READ_DESCRIBED)
+        if notes.settled or len(notes.read) >= limit:
             return None
         if notes.hops and len(notes.read) >= min(_FIRST_READ, len(notes.ranked)):
             return notes.hops.pop(0)
@@ -130,7 +139,7 @@ class RulesPlanner:
             notes.thought = f"{passage.title or passage.id} gives {', '.join(sorted(new)[:4])}."
         else:
             notes.thought = f"{passage.title or passage.id} is not relevant, nothing new in it."
-        if new or share >= _ON_TOPIC:
+        if notes.trail and (new or share >= _ON_TOPIC):
             notes.hops = _hops(run.question, notes, passage) + notes.hops
 
 
@@ -162,8 +171,10 @@ def openings(run: Run) -> list[Call]:
     if asked.names or exact:
         why = "It names things; look for words and meaning together."
         return [*calls, Call("search", {"query": question, "thought": why})]
-    why = "It describes something in other words."
-    return [*calls, Call("late_search", {"query": question, "thought": why})]
+    why = "It describes something; compare it word by word."
+    calls.append(Call("late_search", {"query": question, "thought": why}))
+    why = "It may be said in other words altogether."
+    return [*calls, Call("dense_search", {"query": question, "thought": why})]
 
 
 def _hops(question: str, notes: _Notes, passage: Passage) -> list[Call]:

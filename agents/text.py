@@ -13,6 +13,7 @@ _NAME = re.compile(
     rf"(?:{_NAME_WORD}|\d{{1,4}}(?=\s+[A-Z]))"
     rf"(?:\s+(?:(?:of|the|and the|de|la|von|van|&)\s+)*(?:{_NAME_WORD}|\d{{1,4}}\b))*"
 )
+_SENTENCE_START = re.compile(r"(?:^|[.!?:]\s|\n)\W*$")
 _QUOTED = re.compile(r"[\"“”]([^\"“”]{2,120})[\"“”]|(?<!\w)'([^']{2,120})'(?!\w)|`([^`]{2,120})`")
 _IDENTIFIER = re.compile(
     r"\b(?:[A-Za-z_]\w*(?:\.\w+)+|[a-z]+_\w+|[a-z]+[A-Z]\w*|__\w+__)\b(?:\(\))?"
@@ -87,14 +88,24 @@ def content_words(text: str) -> frozenset[str]:
 def names(text: str) -> tuple[str, ...]:
     """Return capitalised names, longest stretches, without sentence openers like "The".
 
-    >>> names("The president of France met Bill Gates. He left.")
+    A single word that opens a sentence is a name only if it is capitalised elsewhere too.
+
+    >>> names("The president of France met Bill Gates. He left. Create it.")
     ('France', 'Bill Gates')
     """
     found: list[str] = []
     for match in _NAME.finditer(text):
         words = match.group().rstrip(".,'’").split()
+        opener = _SENTENCE_START.search(text[: match.start()]) is not None
         while words and (words[0].casefold() in _STOP or (words[0].isdigit() and len(words) == 1)):
-            words = words[1:]
+            words, opener = words[1:], False
+        if opener and len(words) == 1 and not _inside(words[0], text):
+            continue
         if words and len("".join(words)) > 1:
             found.append(" ".join(words))
     return tuple(dict.fromkeys(found))
+
+
+def _inside(word: str, text: str) -> bool:
+    """Say whether a word also stands in the middle of a sentence."""
+    return re.search(rf"[a-z,;]\s+{re.escape(word)}\b", text) is not None

@@ -7,6 +7,7 @@ model, a search loads no planner, and nothing here loads training code before ``
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -41,7 +42,7 @@ DEFAULT_PATH = Path(".retrail")
 class Added(NamedTuple):
     """What an add did, and what could not be read."""
 
-    index: AddReport
+    changes: AddReport
     reading: ReadReport
 
 
@@ -258,9 +259,8 @@ class Workspace:
                 fix="train 'dense': late interaction uses the same encoder and changes with it",
             )
         runs = self.trajectories.iterate() if trajectories is None else trajectories
-        from .. import __version__
-
-        return learn(self.index, runs, code_version=__version__, progress=progress, **options)
+        code = version("retrail")
+        return learn(self.index, runs, code_version=code, progress=progress, **options)
 
     def models(self) -> "list[Card]":
         """Return every trained version with its lineage, oldest first."""
@@ -268,11 +268,11 @@ class Workspace:
 
         return Registry(self.root).cards()
 
-    def promote(self, version: int, *, progress: Progress = quiet) -> int:
+    def promote(self, number: int, *, progress: Progress = quiet) -> int:
         """Serve a trained version, whatever the gate said; 0 is the encoder of the settings."""
         from ..retrievers.training.registry import Registry
 
-        name = Registry(self.root).card(version).reference if version else self.settings.encoder
+        name = Registry(self.root).card(number).reference if number else self.settings.encoder
         return self._serve(name, progress)
 
     def rollback(self, *, progress: Progress = quiet) -> int:

@@ -7,10 +7,10 @@ Documents are validated at the boundary; passages and hits are plain frozen reco
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -30,13 +30,15 @@ class Document(BaseModel):
     text: str = ""
     url: str | None = None
     """Where a reader finds the original; shown with citations, never fetched on its own."""
-    metadata: Metadata = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict[str, MetadataValue])
     """Flat fields to filter by: strings, numbers, booleans, ISO dates, or lists of these."""
 
     @field_validator("metadata", mode="before")
     @classmethod
     def _flatten(cls, value: object) -> object:
-        return flatten_metadata(value) if isinstance(value, Mapping) else value
+        if isinstance(value, Mapping):
+            return flatten_metadata(cast(Mapping[str, Any], value))
+        return value
 
     @property
     def content_hash(self) -> str:
@@ -61,7 +63,7 @@ class Passage:
     title: str
     text: str
     url: str | None = None
-    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict[str, MetadataValue])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +127,11 @@ def flatten_metadata(value: Mapping[str, Any]) -> Metadata:
     flat: Metadata = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
-            for inner, leaf in flatten_metadata(item).items():
+            for inner, leaf in flatten_metadata(cast(Mapping[str, Any], item)).items():
                 flat[f"{key}.{inner}"] = leaf
         elif isinstance(item, list | tuple | set):
-            flat[str(key)] = [_scalar(x) for x in item if x is not None]
+            elements = cast(Iterable[object], item)
+            flat[str(key)] = [_scalar(element) for element in elements if element is not None]
         elif item is not None:
             flat[str(key)] = _scalar(item)
     return flat

@@ -5,6 +5,7 @@ A query without results counts as zero for every metric; it is never dropped.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Run = Mapping[str, Mapping[str, float]]
 """query id → document id → score."""
@@ -25,7 +26,8 @@ def per_query(qrels: Qrels, run: Run, measures: Sequence[str]) -> dict[str, dict
     names = {str(measure): name for name, measure in parsed.items()}
     judged = {query: dict(found) for query, found in qrels.items()}
     scored = {query: dict(run.get(query, {})) for query in qrels}
-    for metric in ir_measures.iter_calc(list(parsed.values()), judged, scored):
+    library: Any = ir_measures
+    for metric in library.iter_calc(list(parsed.values()), judged, scored):
         values[names[str(metric.measure)]][metric.query_id] = metric.value
     return values
 

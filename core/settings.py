@@ -24,46 +24,46 @@ class _Section(BaseModel):
 class FusionWeights(_Section):
     """How much each retriever counts in hybrid search."""
 
-    keyword: float = Field(1.0, ge=0)
-    dense: float = Field(1.0, ge=0)
-    late: float = Field(1.0, ge=0)
+    keyword: float = Field(default=1.0, ge=0)
+    dense: float = Field(default=1.0, ge=0)
+    late: float = Field(default=1.0, ge=0)
 
 
 class WebSettings(_Section):
     """Limits of opening a URL, which is off unless switched on here."""
 
     enabled: bool = False
-    timeout_seconds: float = Field(15.0, gt=0, le=120)
-    max_bytes: int = Field(2_000_000, gt=0)
-    max_redirects: int = Field(3, ge=0, le=10)
+    timeout_seconds: float = Field(default=15.0, gt=0, le=120)
+    max_bytes: int = Field(default=2_000_000, gt=0)
+    max_redirects: int = Field(default=3, ge=0, le=10)
 
 
 class Budget(_Section):
     """What one run may spend; reaching a limit ends it with the best partial answer."""
 
-    max_steps: int = Field(40, ge=1)
+    max_steps: int = Field(default=40, ge=1)
     """Actions of any kind."""
-    max_searches: int = Field(24, ge=1)
-    max_seconds: float = Field(300.0, gt=0)
-    max_llm_tokens: int = Field(200_000, gt=0)
+    max_searches: int = Field(default=24, ge=1)
+    max_seconds: float = Field(default=300.0, gt=0)
+    max_llm_tokens: int = Field(default=200_000, gt=0)
 
 
 class Settings(_Section):
     """All settings of a workspace."""
 
-    language: str = Field("en", pattern=r"^[a-z]{2,3}$")
+    language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
-    max_tokens: int = Field(256, ge=16, le=32768)
+    max_tokens: int = Field(default=256, ge=16, le=32768)
     """Tokens of a passage that the encoder reads."""
-    chunk_tokens: int = Field(200, ge=0)
+    chunk_tokens: int = Field(default=200, ge=0)
     """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
-    late_dim: int = Field(192, ge=8)
+    late_dim: int = Field(default=192, ge=8)
     """Dimension of stored token vectors."""
-    candidates: int = Field(100, ge=1, le=10_000)
+    candidates: int = Field(default=100, ge=1, le=10_000)
     """First-stage candidates from each of dense and keyword for late and hybrid search."""
     fusion: Literal["zscore", "rrf"] = "zscore"
     weights: FusionWeights = FusionWeights()
@@ -71,7 +71,7 @@ class Settings(_Section):
     """Added to a hybrid score in proportion to the field's words that the query holds."""
     record: bool = True
     """Keep trajectories."""
-    max_document_mb: int = Field(100, ge=1)
+    max_document_mb: int = Field(default=100, ge=1)
     web: WebSettings = WebSettings()
     budget: Budget = Budget()
 

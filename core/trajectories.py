@@ -40,6 +40,8 @@ class Observation(_Record):
     chars: int | None = None
     table: list[dict[str, Any]] | None = None
     text: str | None = None
+    recalled: list[str] | None = None
+    """Documents that an earlier run of the same question cited."""
     error: str | None = None
 
 
@@ -68,6 +70,7 @@ class Citation(_Record):
     start: int
     end: int
     quote: str
+    passage_id: str | None = None
 
 
 class Answer(_Record):

@@ -204,7 +204,9 @@ class Builder:
                 before = np.load(base / "layout.npz")["ids"]
                 writer.remove(np.setdiff1d(before, layout.ids).tolist())
                 at = np.flatnonzero(~np.isin(layout.ids, before))
-            vectors = self.files(encoder).dense() if len(at) else np.zeros((0, encoder.dim))
+            vectors = (
+                self.files(encoder).dense() if len(at) else np.zeros((0, encoder.dim), np.float32)
+            )
             done = 0
             for part in np.array_split(at, max(1, len(at) // 2000)):
                 for count in writer.add(layout.ids[part].tolist(), vectors[layout.rows[part]]):

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sentencex import get_sentence_boundaries
+from sentencex.sentencex import get_sentence_boundaries
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w{1,32}|[^\w\s]")
+"""A word or a mark; a run of letters without end counts as several, so that it can be cut."""
 _WINDOW = 200_000
 """Characters given to the sentence splitter at a time."""
 
@@ -25,20 +26,22 @@ class Span(NamedTuple):
 def sentence_spans(text: str, language: str = "en") -> Iterator[Span]:
     """Yield the sentences of a text as contiguous spans.
 
-    >>> [("Dr. Who met Amy. They left."[s.start:s.end]) for s in sentence_spans(
-    ...     "Dr. Who met Amy. They left.")]
-    ['Dr. Who met Amy. ', 'They left.']
+    >>> text = "Dr. Smith met Amy. They left."
+    >>> [text[start:end] for start, end in sentence_spans(text)]
+    ['Dr. Smith met Amy. ', 'They left.']
     """
-    start = 0
+    start = end = 0
+    blank = True
     for window in _windows(text):
         for boundary in get_sentence_boundaries(language, text[window.start : window.end]):
-            end = window.start + boundary["end_index"]
-            if end > start and not text[start:end].isspace():
+            seen, end = end, window.start + boundary["end_index"]
+            blank = blank and not text[seen:end].strip()
+            if not blank:
                 yield Span(start, end)
-                start = end
+                start, blank = end, True
         if start < window.end:
             yield Span(start, window.end)
-            start = window.end
+        start, end, blank = window.end, window.end, True
 
 
 def chunk(text: str, *, tokens: int, language: str = "en") -> Iterator[Span]:
@@ -87,7 +90,8 @@ def _windows(text: str) -> Iterator[Span]:
     while start < len(text):
         end = min(len(text), start + _WINDOW)
         if end < len(text):
-            cut = text.rfind("\n", start + _WINDOW // 2, end)
-            end = cut + 1 if cut > 0 else end
+            half = start + _WINDOW // 2
+            newline, space = (text.rfind(mark, half, end) + 1 for mark in "\n ")
+            end = newline or space or end
         yield Span(start, end)
         start = end

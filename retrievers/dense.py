@@ -1,19 +1,21 @@
 """Dense retrieval: cosine over one vector a passage, in a persistent Chroma collection.
 
 Chroma always receives our vectors; its own embedding functions are never used. A published
-collection is read only. Filters arrive as row ids; a set too small for graph search, or larger
-than what Chroma should be asked to carry, is scored exactly on the memory-mapped vectors.
+collection is read only. Filters arrive as row ids; a set larger than what Chroma should be asked
+to carry is scored exactly on the memory-mapped vectors.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore
+from ..core.errors import ConfigError, CorruptStore
 from .encoder import Vectors
 from .ranked import Ranked
 
@@ -33,8 +35,10 @@ class DenseIndex:
             raise CorruptStore(
                 f"the dense index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
             )
-        self._client = _client(folder)
-        self._collection = self._client.get_collection(_COLLECTION, embedding_function=None)
+        client = _client(folder)
+        # The last search that uses it, whose thread may outlive the generation, closes the files.
+        self.close = weakref.finalize(self, client.close)
+        self._collection = client.get_collection(_COLLECTION, embedding_function=None)
         self._size = self._collection.count()
 
     def search(self, vector: Vectors, k: int, within: NDArray[np.int64] | None = None) -> Ranked:
@@ -56,39 +60,52 @@ class DenseIndex:
         """Say whether a candidate set may travel to Chroma as ids."""
         return within is None or len(within) <= _ID_LIMIT
 
-    def close(self) -> None:
-        """Release the files."""
-        self._client.close()
-
 
 class DenseWriter:
     """Builds a collection in a fresh folder, from the one before if there is one."""
 
     def __init__(self, folder: Path, base: Path | None = None) -> None:
         """Start empty, or from a copy of ``base``."""
+        self._folder = folder
         if base is not None and base.exists():
             shutil.copytree(base, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._client = _client(folder)
-        self._collection: Any = self._client.get_or_create_collection(
-            _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
-        )
+        with _writing(folder):
+            self._client = _client(folder)
+            self._collection: Any = self._client.get_or_create_collection(
+                _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
+            )
 
     def add(self, rows: Sequence[int], vectors: Vectors) -> Iterator[int]:
         """Add vectors by row id, yielding how many each batch held."""
         for at in range(0, len(rows), _BATCH):
             ids = [str(row) for row in rows[at : at + _BATCH]]
-            self._collection.upsert(ids=ids, embeddings=vectors[at : at + _BATCH])
+            with _writing(self._folder):
+                self._collection.upsert(ids=ids, embeddings=vectors[at : at + _BATCH])
             yield len(ids)
 
     def remove(self, rows: Sequence[int]) -> None:
         """Remove passages by row id."""
         for at in range(0, len(rows), _BATCH):
-            self._collection.delete(ids=[str(row) for row in rows[at : at + _BATCH]])
+            with _writing(self._folder):
+                self._collection.delete(ids=[str(row) for row in rows[at : at + _BATCH]])
 
     def close(self) -> None:
         """Finish and release the files."""
         self._client.close()
+
+
+@contextmanager
+def _writing(folder: Path) -> Generator[None]:
+    from chromadb.errors import ChromaError
+
+    try:
+        yield
+    except ChromaError as error:
+        raise ConfigError(
+            f"the dense index {str(folder)!r} cannot be written ({error})",
+            fix="free disk space and try again; what was encoded is kept",
+        ) from error
 
 
 def _client(folder: Path) -> Any:

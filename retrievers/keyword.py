@@ -48,7 +48,8 @@ class KeywordIndex:
             parsed = Query.boolean_query(
                 [(Occur.Must, parsed), (Occur.Must, Query.const_score_query(member, 0.0))]
             )
-        found = self._searcher.search(parsed, limit=k, count=False).hits
+        limit = min(k, max(1, self._searcher.num_docs))  # the engine allocates all it might return
+        found = self._searcher.search(parsed, limit=limit, count=False).hits
         ids = self._searcher.fast_field_values("id", [address for _, address in found])
         return Ranked.of(ids, [score for score, _ in found])
 

@@ -2,8 +2,8 @@
 
 Plain words are optional and ranked by BM25. ``"a phrase"`` also scores its words in order,
 ``+word`` must occur and ``-word`` must not, ``AND``, ``OR``, ``AND NOT`` (capitals) and parentheses
-combine. Anything else is text: no input is an error, and none reaches a field or a regular
-expression.
+combine; signs may stand before phrases and parentheses. Anything else is text: no input is an
+error, and none reaches a field or a regular expression.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_TOKEN = re.compile(r'(?P<quote>[+-]?"[^"]*")|(?P<paren>[()])|(?P<word>[^\s()"]+)|"')
+_TOKEN = re.compile(r'(?P<quote>[+-]?"[^"]*")|(?P<paren>[+-]?\(|\))|(?P<word>[^\s()"]+)|"')
 _MAX_CLAUSES = 256
 _MAX_DEPTH = 20
 
@@ -53,14 +53,17 @@ class _Parser:
     def group(self, depth: int) -> Group:
         clauses: list[tuple[Need, Words | Group]] = []
         joined: Need | None = None
-        while self.at < len(self.tokens) and self.tokens[self.at] != ")":
+        while self.at < len(self.tokens) and (not depth or self.tokens[self.at] != ")"):
+            if self.tokens[self.at] == ")":
+                self.at += 1  # it closes nothing
+                continue
             if clauses and (operator := self._operator()):
                 joined = operator
                 if operator != "should" and clauses[-1][0] == "should":
                     clauses[-1] = ("must", clauses[-1][1])
                 continue
             need, clause = self._clause(depth)
-            clauses.append((joined or need, clause))
+            clauses.append((need if need != "should" else joined or need, clause))
             joined = None
         return Group(tuple(clauses))
 
@@ -76,13 +79,13 @@ class _Parser:
     def _clause(self, depth: int) -> tuple[Need, Words | Group]:
         token = self.tokens[self.at]
         self.at += 1
+        need: Need = "should"
+        if len(token) > 1 and token[0] in "+-" and (token[1] in '"(' or token[1].isalnum()):
+            need, token = ("must" if token[0] == "+" else "must_not"), token[1:]
         if token == "(":
             inner = self.group(depth + 1) if depth < _MAX_DEPTH else Group(())
             self.at += 1
-            return "should", inner
-        need: Need = "should"
-        if len(token) > 1 and token[0] in "+-" and (token[1] == '"' or token[1].isalnum()):
-            need, token = ("must" if token[0] == "+" else "must_not"), token[1:]
+            return need, inner
         return need, Words(token.strip('"'), phrase=token.startswith('"'))
 
 
@@ -129,7 +132,7 @@ def _words(
         return None
     if len(queries) == 1:
         return queries[0]
-    if words.phrase:
+    if words.phrase or need == "must_not":
         phrase = Query.phrase_query(schema, field, list(terms))
         if need != "should":
             return phrase

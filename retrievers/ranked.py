@@ -4,7 +4,7 @@ Arrays, not objects: passages are fetched only for what is finally shown.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ class Ranked(NamedTuple):
         return cls(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     @classmethod
-    def of(cls, ids: Sequence[int] | NDArray, scores: Sequence[float] | NDArray) -> "Ranked":
+    def of(
+        cls, ids: Sequence[int] | NDArray[Any], scores: Sequence[float] | NDArray[Any]
+    ) -> "Ranked":
         """Sort parallel ids and scores.
 
         >>> Ranked.of([7, 3, 5], [1.0, 2.0, 2.0]).ids.tolist()

@@ -176,16 +176,17 @@ class Searcher:
         with self._lock:
             published = self.corpus.published()
             name = published.encoder if published else self.settings.encoder
-            if self._loaded is None or self._loaded.name != name:
-                self._loaded = self._given if self._fits(name) else self.load(name)
-            if published and self._loaded.fingerprint != published.fingerprint:
+            candidates = [e for e in (self._loaded, self._given) if e and e.name == name]
+            loaded = candidates[0] if candidates else self.load(name)
+            if published and loaded.fingerprint != published.fingerprint:
                 raise IndexMismatch(
                     f"the weights of encoder {name!r} changed since the index was built",
                     expected=published.fingerprint,
-                    found=self._loaded.fingerprint,
+                    found=loaded.fingerprint,
                     mend=f"{REBUILD} encodes the corpus again",
                 )
-            return self._loaded
+            self._loaded = loaded
+            return loaded
 
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
@@ -218,9 +219,6 @@ class Searcher:
                     mend=f"{REBUILD}, or set it back in settings.toml",
                 )
         return snapshot
-
-    def _fits(self, name: str) -> bool:
-        return self._given is not None and self._given.name == name
 
     def _encode_query(self, query: str) -> Encoded:
         return self.encoder().query(query)

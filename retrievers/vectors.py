@@ -9,7 +9,7 @@ the files as they are; appending never moves what they see.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ def _append(handle: int, data: bytes) -> None:
     os.fsync(handle)
 
 
-def _map(path: Path, dtype: np.dtype, width: int) -> NDArray:
+def _map(path: Path, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
     try:
         if path.stat().st_size == 0:
             return np.zeros((0, width), dtype)

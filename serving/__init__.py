@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""Ways in: the command line."""
+
+from .cli import app, main
+
+__all__ = ["app", "main"]

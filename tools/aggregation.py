@@ -30,7 +30,7 @@ class Aggregation(BaseModel):
     """A filter, as text."""
     result_of: int | None = None
     """The number of an earlier search of this run, to aggregate its documents only."""
-    k: int = Field(20, ge=1, le=1000)
+    k: int = Field(default=20, ge=1, le=1000)
     """Rows at most; the count is always of all."""
 
 

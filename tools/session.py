@@ -4,7 +4,7 @@ The tools for LangChain, the graph and the servers are thin shells over this. It
 exists, keeps the ids of what was opened, and never lets a failure pass unrecorded.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from ..core.documents import Hit, Passage
 from ..core.errors import ToolError
@@ -95,7 +95,9 @@ class Session:
             draft.observation = Observation(text=text, chars=len(text))
             return text
 
-    def aggregate(self, request: Aggregation, *, thought: str | None = None) -> list[dict]:
+    def aggregate(
+        self, request: Aggregation, *, thought: str | None = None
+    ) -> list[dict[str, Any]]:
         """Count, group or list documents and record the table."""
         args = request.model_dump(exclude_none=True, exclude_defaults=True)
         args["operation"] = request.operation

@@ -5,7 +5,7 @@ exactly one observation: an error becomes text that says how to retry, and is re
 other. Tools of one toolbox share one session, hence one trajectory.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import CallbackManagerForToolRun
 from langchain_core.tools import BaseTool
@@ -27,41 +27,48 @@ _WHERE = "Filter on metadata, such as: date >= 2023-10-01 and source = 'BBC'."
 class _Args(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    thought: str | None = Field(None, description=_THOUGHT)
+    thought: str | None = Field(default=None, description=_THOUGHT)
 
 
 class SearchArgs(_Args):
     """Arguments of a search."""
 
     query: str = Field(description="What to look for.")
-    k: int = Field(10, ge=1, le=50, description="Documents wanted.")
-    where: str | dict[str, Any] | None = Field(None, description=_WHERE)
+    k: int = Field(default=10, ge=1, le=50, description="Documents wanted.")
+    where: str | dict[str, Any] | None = Field(default=None, description=_WHERE)
 
 
-class FilteredArgs(SearchArgs):
+class FilteredArgs(_Args):
     """Arguments of a filtered search."""
 
-    query: str = Field("", description="What to rank by; empty lists in order.")
+    query: str = Field(default="", description="What to rank by; empty lists in order.")
+    k: int = Field(default=10, ge=1, le=50, description="Documents wanted.")
     where: str | dict[str, Any] = Field(description=_WHERE)
-    order_by: str | None = Field(None, description="List by this field; -field for descending.")
-    rank_by: By = Field("hybrid", description="Which retriever ranks.")
+    order_by: str | None = Field(
+        default=None, description="List by this field; -field for descending."
+    )
+    rank_by: By = Field(default="hybrid", description="Which retriever ranks.")
 
 
 class BrowseArgs(_Args):
     """Arguments of browse."""
 
     passage_id: str = Field(description="A passage or document id from a result list, or a URL.")
-    scope: Scope = Field("passage", description="passage, its neighbours, or the whole document.")
+    scope: Scope = Field(
+        default="passage", description="passage, its neighbours, or the whole document."
+    )
 
 
 class AggregateArgs(_Args):
     """Arguments of aggregate."""
 
     operation: Literal["count", "min", "max", "group", "list"]
-    field: str | None = Field(None, description="The metadata field.")
-    where: str | None = Field(None, description=_WHERE)
-    result_of: int | None = Field(None, description="Number of an earlier search to work on.")
-    k: int = Field(20, ge=1, le=1000, description="Rows at most.")
+    field: str | None = Field(default=None, description="The metadata field.")
+    where: str | None = Field(default=None, description=_WHERE)
+    result_of: int | None = Field(
+        default=None, description="Number of an earlier search to work on."
+    )
+    k: int = Field(default=20, ge=1, le=1000, description="Rows at most.")
 
 
 class RecordedTool(BaseTool):
@@ -70,11 +77,13 @@ class RecordedTool(BaseTool):
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     _session: Session = PrivateAttr()
 
-    def __init__(self, session: Session, **fields: Any) -> None:
-        """Bind the tool."""
-        super().__init__(**fields)
-        self._session = session
-        self.handle_validation_error = self._invalid
+    @classmethod
+    def bound(cls, session: Session, **fields: Any) -> Self:
+        """Make a tool of a session."""
+        tool = cls(**fields)
+        tool._session = session
+        tool.handle_validation_error = tool._invalid
+        return tool
 
     def _run(self, run_manager: CallbackManagerForToolRun | None = None, **args: Any) -> Any:
         try:
@@ -99,16 +108,11 @@ class SearchTool(RecordedTool):
     """Search with one retriever."""
 
     args_schema: Any = SearchArgs
-    _by: Retriever = PrivateAttr()
-
-    def __init__(self, session: Session, by: Retriever, **fields: Any) -> None:
-        """Bind a retriever."""
-        super().__init__(session, **fields)
-        self._by = by
+    by: Retriever
 
     def call(self, **args: Any) -> tuple[str, list[Hit]]:
         """Search."""
-        hits = self._session.search(by=self._by, **args)
+        hits = self._session.search(by=self.by, **args)
         return render_hits(hits), hits
 
 
@@ -169,9 +173,9 @@ def build_tools(session: Session) -> list[BaseTool]:
     """Return the seven tools of a session; descriptions name the corpus' own fields."""
     fields = session.index.schema().describe()
     tools: list[BaseTool] = [
-        SearchTool(
+        SearchTool.bound(
             session,
-            by,
+            by=by,
             name=name,
             description=f"{text}\nMetadata fields:\n{fields}" if by == "filtered" else text,
             args_schema=schema,
@@ -179,7 +183,7 @@ def build_tools(session: Session) -> list[BaseTool]:
         for name, by, text, schema in _SEARCHES
     ]
     tools.append(
-        BrowseTool(
+        BrowseTool.bound(
             session,
             name="browse",
             description="Open a passage from a result list, its neighbours, or its whole "
@@ -187,7 +191,7 @@ def build_tools(session: Session) -> list[BaseTool]:
         )
     )
     tools.append(
-        AggregateTool(
+        AggregateTool.bound(
             session,
             name="aggregate",
             description="Count, group, list, or find the smallest or largest value of a metadata "

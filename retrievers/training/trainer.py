@@ -27,13 +27,13 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(2, ge=1)
-    batch_size: int = Field(16, ge=2)
-    negatives: int = Field(4, ge=1)
-    learning_rate: float = Field(2e-5, gt=0)
-    temperature: float = Field(0.05, gt=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    max_tokens: int = Field(160, ge=16)
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=16, ge=2)
+    negatives: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=2e-5, gt=0)
+    temperature: float = Field(default=0.05, gt=0)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    max_tokens: int = Field(default=160, ge=16)
     """Tokens of a text that training reads."""
     seed: int = 0
 
@@ -76,6 +76,7 @@ def train(
         warnings.simplefilter("ignore")  # the libraries' own; ours are errors in the tests
         base.model.save_pretrained(scratch, create_model_card=False)
         model = SentenceTransformer(scratch, device=str(base.model.device))
+        model.model_card_data.generate_widget_examples = False
         model.max_seq_length = min(hyper.max_tokens, base.model.max_seq_length or hyper.max_tokens)
         trainer = SentenceTransformerTrainer(
             model=model,
@@ -126,14 +127,14 @@ def build_rows(
 
 def _arguments(scratch: str, hyper: Hyperparameters, device: str) -> Any:
     from sentence_transformers import SentenceTransformerTrainingArguments
-    from sentence_transformers.training_args import BatchSamplers
+    from sentence_transformers.base.sampler import BatchSamplers
 
     return SentenceTransformerTrainingArguments(
         output_dir=scratch,
         num_train_epochs=hyper.epochs,
         per_device_train_batch_size=hyper.batch_size,
         learning_rate=hyper.learning_rate,
-        warmup_ratio=hyper.warmup,
+        warmup_steps=hyper.warmup,
         bf16=has_bfloat16(device),
         use_cpu=device == "cpu",
         seed=hyper.seed,

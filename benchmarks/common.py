@@ -1,0 +1,87 @@
+"""What the benchmarks share: the data folder, workspaces kept between runs, Markdown tables."""
+
+import json
+import os
+import platform
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from retrail.evals import Dataset, load_dataset
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from retrail import Settings, Workspace
+
+ROOT = Path(__file__).resolve().parent
+RESULTS = ROOT / "results"
+WORK = Path(os.environ.get("RETRAIL_BENCH_DIR", ROOT.parent / ".bench"))
+DATA = Path(os.environ.get("RETRAIL_SHARED_DATA", ROOT.parent.parent / "shared" / "data"))
+
+
+def dataset(name: str) -> Dataset:
+    """Load a dataset of the data folder, or stop and say where it is expected."""
+    if not (DATA / name).exists():
+        raise SystemExit(f"{name} is not in {DATA}; set RETRAIL_SHARED_DATA to its folder")
+    return load_dataset(DATA / name)
+
+
+def workspace(name: str, data: Dataset, **settings: object) -> Workspace:
+    """Open the benchmark workspace of a dataset, indexing the corpus on the first run."""
+    opened = Workspace.create(WORK / name, **settings)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as bars:
+        tasks: dict[str, object] = {}
+
+        def progress(stage: str, done: int, total: int | None) -> None:
+            task = tasks.setdefault(stage, bars.add_task(f"{name}: {stage}", total=total))
+            bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+        opened.index.add(data.documents(), source="benchmark", progress=progress)
+    return opened
+
+
+def dev_half(data: Dataset) -> list[str]:
+    """Return a fixed half of the judged queries, chosen by a seeded shuffle."""
+    ids = sorted(query for query in data.qrels if query in data.queries)
+    random.Random(0).shuffle(ids)
+    return ids[: len(ids) // 2]
+
+
+def write_table(
+    name: str, title: str, header: Sequence[str], rows: Iterable[Sequence[object]], notes: str = ""
+) -> None:
+    """Print a Markdown table and keep it under ``results/`` with the command that made it."""
+    rows = [
+        [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
+    ]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    text = "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"`python benchmarks/{name}.py` · {machine}",
+            "",
+            *lines,
+            *(["", notes] if notes else []),
+            "",
+        ]
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def settings_of(opened: Workspace) -> str:
+    """Return the settings that matter for a result, as JSON."""
+    kept: Settings = opened.settings
+    return json.dumps(
+        {
+            "encoder": kept.encoder,
+            "late_dim": kept.late_dim,
+            "chunk_tokens": kept.chunk_tokens,
+            "fusion": kept.fusion,
+        }
+    )
