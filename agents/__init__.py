@@ -1,1 +1,17 @@
-"""Placeholder."""
+"""Agents: the state machine, its planners, and the workspace that puts everything together."""
+
+from .llm import LLMPlanner
+from .rules import RulesPlanner
+from .run import Call, Decision, Planner, Run
+from .workspace import Added, Workspace
+
+__all__ = [
+    "Added",
+    "Call",
+    "Decision",
+    "LLMPlanner",
+    "Planner",
+    "RulesPlanner",
+    "Run",
+    "Workspace",
+]

@@ -1,7 +1,8 @@
 """Citations: tie the sentences of an answer to exact spans of passages that were opened.
 
 A marker ``[passage id]`` that names something never opened is removed from the text: a citation
-either points at words that are there, or does not exist.
+either points at words that are there, or does not exist. Brackets that belong to a word before them
+or to a link, such as ``list[int]``, are no markers.
 """
 
 import re
@@ -13,6 +14,7 @@ from ..retrievers.chunker import Span, sentence_spans
 from .text import content_words
 
 _MARKER = re.compile(r"\s?\[([^\[\]\n]{1,1100})\]")
+_SEPARATOR = re.compile(r"\s*[,;]\s*")
 
 
 def check_citations(text: str, opened: Sequence[Passage], language: str = "en") -> Answer:
@@ -27,17 +29,28 @@ def check_citations(text: str, opened: Sequence[Passage], language: str = "en") 
     by_id |= {p.doc_id: p for p in reversed(opened) if p.doc_id not in by_id}
     citations: list[Citation] = []
     kept: list[str] = []
-    at = 0
+    at, claim = 0, ""
     for marker in _MARKER.finditer(text):
-        known = [by_id[i] for i in re.split(r"\s*[,;]\s*", marker.group(1)) if i in by_id]
+        named = marker.group(1)
+        ids = [named] if named in by_id else _SEPARATOR.split(named)
+        known = [by_id[i] for i in ids if i in by_id]
+        if not known and _is_prose(text, marker):
+            continue
         kept.append(text[at : marker.start()])
-        claim = "".join(kept)[-400:]
+        claim = kept[-1] if content_words(kept[-1]) else claim
         for passage in known:
             citations.append(cite(passage, best_sentence(passage, claim, language)))
         kept.append("".join(f" [{passage.id}]" for passage in known))
         at = marker.end()
     kept.append(text[at:])
     return Answer(text="".join(kept).strip(), citations=list(dict.fromkeys(citations)))
+
+
+def _is_prose(text: str, marker: re.Match[str]) -> bool:
+    """Say whether brackets belong to a word before them, as in code, or to a link."""
+    attached = marker.group()[0] == "[" and text[: marker.start()][-1:].isalnum()
+    link = text[marker.end() : marker.end() + 1] == "("
+    return (attached or link) and "#" not in marker.group(1)
 
 
 def cite(passage: Passage, span: Span) -> Citation:

@@ -13,7 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from ..core.errors import RetrailError
-from ..core.trajectories import Answer, HitRecord, Observation, Status, Trajectory
+from ..core.trajectories import Answer, Observation, Status, Trajectory
 from ..tools.toolbox import record_refusal
 from .run import Call, Decision, Planner, Run
 
@@ -41,18 +41,12 @@ class RunContext:
 def recall(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
     """Note which earlier runs answered the same question, and what they cited."""
     run, earlier = runtime.context.run, runtime.context.recalled
-    cited = [(c.doc_id, t.id) for t in earlier if t.answer for c in t.answer.citations]
-    if cited:
-        hits = [
-            HitRecord(passage_id=doc_id, doc_id=doc_id, rank=rank)
-            for rank, doc_id in enumerate(dict.fromkeys(doc_id for doc_id, _ in cited), 1)
-        ]
+    cited = [(c.passage_id, t.id) for t in earlier if t.answer for c in t.answer.citations]
+    passages = list(dict.fromkeys(passage for passage, _ in cited if passage))
+    if passages:
         ids = ", ".join(dict.fromkeys(trajectory_id for _, trajectory_id in cited))
-        run.session.note(
-            "recall",
-            f"The same question was answered in {ids}.",
-            Observation(recalled=[hit.doc_id for hit in hits]),
-        )
+        thought = f"The same question was answered in {ids}."
+        run.session.note("recall", thought, Observation(recalled=passages))
     return {"trajectory_id": run.session.recorder.id}
 
 

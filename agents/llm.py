@@ -1,12 +1,13 @@
 """LLMPlanner: any LangChain chat model with tool calling decides what to search and read.
 
 The conversation is rebuilt from the recorded steps at every turn, so the record is the state.
-Malformed tool calls get one corrective observation; a second in a row ends the run gracefully
-with what was found.
+A turn whose calls all fail gets one corrective observation each; a second such turn in a row ends
+the run gracefully with what was found.
 """
 
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -14,13 +15,14 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from ..core.errors import BackendUnavailable, ConfigError
 from ..core.trajectories import Answer, Step
+from ..tools.recorder import storable_text
 from ..tools.toolbox import record_refusal, tool_name
 from .citations import check_citations
 from .run import Call, Decision, Run
 
 NOT_FOUND = "NOT FOUND"
 _FAILURES = 2
-"""Malformed or failing calls in a row that end a run."""
+"""Turns in a row with nothing but malformed or failing calls that end a run."""
 
 
 class LLMPlanner:
@@ -40,23 +42,19 @@ class LLMPlanner:
 
     def plan(self, run: Run) -> Decision:
         """Ask the model for its next calls or its answer."""
-        failures = _failing(run.steps)
-        if failures >= _FAILURES:
+        turns: list[int] = run.notes or []
+        if _failing(run.steps, turns) >= _FAILURES:
             return Decision(missing="the model's tool calls kept failing")
+        run.notes = [*turns, len(run.steps)]
         reply = self._ask(run)
+        for call in reply.invalid_tool_calls:
+            _refuse(run, call)
         if reply.tool_calls:
             thought = _text(reply)
             return Decision(tuple(_call(call, thought) for call in reply.tool_calls))
         if reply.invalid_tool_calls:
-            bad = reply.invalid_tool_calls[0]
-            record_refusal(
-                run.session,
-                str(bad.get("name") or "unknown"),
-                {"raw": str(bad.get("args"))[:2000]},
-                f"the arguments are not valid JSON ({bad.get('error') or 'unreadable'})",
-            )
-            run.observations[len(run.steps)] = f"Error: {run.steps[-1].observation.error}"
-            return self.plan(run)
+            spent = run.exhausted()
+            return Decision(missing=spent) if spent else self.plan(run)
         return Decision(draft=_text(reply))
 
     def answer(self, run: Run, decision: Decision) -> Answer:
@@ -67,7 +65,8 @@ class LLMPlanner:
         if not draft or draft.rstrip(".") == NOT_FOUND:
             return Answer(text="", missing=decision.missing or "not found in the corpus")
         given = check_citations(draft, run.opened(), run.session.index.settings.language)
-        if not given.citations:
+        # What metadata were counted for needs no opened passage.
+        if not given.citations and not any(step.observation.table for step in run.steps):
             return given.model_copy(update={"missing": "no opened passage supports this answer"})
         return given
 
@@ -81,9 +80,15 @@ class LLMPlanner:
         messages = _conversation(run)
         if final:
             messages.append(HumanMessage("Stop searching. Answer now from what you have read."))
-        reply = chat.invoke(messages)
+        try:
+            reply = chat.invoke(messages)
+        except Exception as error:  # every provider raises errors of its own
+            raise BackendUnavailable(
+                f"the model {self.model!r} failed ({type(error).__name__}: {error})",
+                install_hint="check its key, address and limits, then ask again",
+            ) from error
         usage = reply.usage_metadata or {}
-        run.llm_tokens += int(usage.get("total_tokens", 0))
+        run.session.recorder.spend(int(usage.get("total_tokens", 0)))
         return reply
 
 
@@ -103,7 +108,8 @@ def _exchange(step: Step, observed: str) -> list[BaseMessage]:
     """Return a step as the tool call that it was and what came back."""
     identifier = f"call-{step.n}"
     name = tool_name(step)
-    call = {"name": name, "args": step.args, "id": identifier, "type": "tool_call"}
+    args = {"passage_id" if key == "url" else key: value for key, value in step.args.items()}
+    call = {"name": name, "args": args, "id": identifier, "type": "tool_call"}
     return [
         AIMessage(step.thought or "", tool_calls=[call]),
         ToolMessage(observed, tool_call_id=identifier),
@@ -117,18 +123,32 @@ def _call(call: Any, thought: str) -> Call:
     return Call(call["name"], args)
 
 
-def _failing(steps: Sequence[Step]) -> int:
-    """Count the failed steps at the end of a run."""
+def _refuse(run: Run, call: Any) -> None:
+    """Record a call whose arguments cannot be read, and keep what the model is told."""
+    problem = f"the arguments are not valid JSON ({call.get('error') or 'unreadable'})"
+    raw = {"raw": str(call.get("args"))[:2000]}
+    text = record_refusal(run.session, str(call.get("name") or "unknown"), raw, problem)
+    run.observations[len(run.steps)] = text
+
+
+def _failing(steps: Sequence[Step], turns: Sequence[int]) -> int:
+    """Count the turns at the end of a run in which every call failed.
+
+    Args:
+        steps: The steps of the run.
+        turns: How many steps there were when each turn began.
+    """
     count = 0
-    for step in reversed(steps):
-        if step.observation.error is None:
+    for first, last in reversed(list(pairwise([*turns, len(steps)]))):
+        if any(step.observation.error is None for step in steps[first:last]):
             break
         count += 1
     return count
 
 
 def _text(message: AIMessage) -> str:
-    return message.text if isinstance(message.text, str) else str(message.content)
+    text = message.text if isinstance(message.text, str) else str(message.content)
+    return storable_text(text)
 
 
 def _chat_model(name: str) -> BaseChatModel:
@@ -145,9 +165,10 @@ def _chat_model(name: str) -> BaseChatModel:
         raise BackendUnavailable(
             f"the provider of {name!r} is not installed", install_hint=str(error)
         ) from error
-    except ValueError as error:
+    except Exception as error:  # every provider raises errors of its own, as for a missing key
         raise ConfigError(
-            f"the model {name!r} cannot be built ({error})", fix="write it as provider:name"
+            f"the model {name!r} cannot be built ({str(error).partition(chr(10))[0]})",
+            fix="write it as provider:name, with the provider's key in the environment",
         ) from error
 
 

@@ -9,7 +9,7 @@ covers the question, or when its reading budget is spent. No model decides anyth
 import re
 from dataclasses import dataclass, field
 
-from ..core.documents import Passage
+from ..core.documents import Passage, split_passage_id
 from ..core.trajectories import Answer, Step
 from ..retrievers.chunker import sentence_spans
 from .extract import extract_answer
@@ -122,6 +122,9 @@ class RulesPlanner:
             notes.read.add(step.observation.doc_id or "")
             for passage in run.session.passages(step.observation.passage_ids):
                 self._read(run, notes, passage)
+        elif step.action == "recall":
+            for passage_id in step.observation.recalled or []:
+                notes.ranked[split_passage_id(passage_id)[0]] = (1.0, passage_id)
         elif step.action == "aggregate":
             notes.settled = bool(step.observation.table)
             notes.thought = "The table answers it exactly."

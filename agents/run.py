@@ -48,7 +48,6 @@ class Run:
     """The planner's scratch pad; dies with the run."""
     observations: dict[int, str] = field(default_factory=dict[int, str])
     """What the model was shown after each step, by step number."""
-    llm_tokens: int = 0
     use_memory: bool = True
 
     def __post_init__(self) -> None:
@@ -75,7 +74,7 @@ class Run:
                 f"{self.budget.max_seconds:g} seconds",
             ),
             (
-                self.llm_tokens >= self.budget.max_llm_tokens,
+                self.session.recorder.tokens >= self.budget.max_llm_tokens,
                 f"{self.budget.max_llm_tokens} tokens",
             ),
         )

@@ -41,7 +41,7 @@ class Observation(_Record):
     table: list[dict[str, Any]] | None = None
     text: str | None = None
     recalled: list[str] | None = None
-    """Documents that an earlier run of the same question cited."""
+    """Passages that earlier runs of the same question cited."""
     error: str | None = None
 
 

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,16 +48,27 @@ def load_dataset(folder: Path, split: str | None = None) -> Dataset:
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"
         raise ConfigError(f"judgements in {str(folder)!r}: {names}", fix="name one split")
+    return Dataset(folder, _queries(_existing(folder, "queries.jsonl")), _qrels(files[0]))
+
+
+def _queries(path: Path) -> dict[str, Query]:
     queries: dict[str, Query] = {}
-    for line in _lines(_existing(folder, "queries.jsonl")):
-        row = json.loads(line)
-        queries[row["_id"]] = Query(row["_id"], row["text"], row.get("metadata") or {})
+    for number, line in _lines(path):
+        with _malformed(path, number, '{"_id": …, "text": …}'):
+            row = json.loads(line)
+            queries[row["_id"]] = Query(row["_id"], row["text"], row.get("metadata") or {})
+    return queries
+
+
+def _qrels(path: Path) -> dict[str, dict[str, int]]:
+    """Read judgements below a heading line."""
     qrels: dict[str, dict[str, int]] = {}
-    for line in list(_lines(files[0]))[1:]:
-        query, document, gain = line.rstrip("\n").split("\t")
-        if int(gain) > 0:
-            qrels.setdefault(query, {})[document] = int(gain)
-    return Dataset(folder, queries, qrels)
+    for number, line in list(_lines(path))[1:]:
+        with _malformed(path, number, "query, document and gain between tabs"):
+            query, document, gain = line.rstrip("\r\n").split("\t")
+            if int(gain) > 0:
+                qrels.setdefault(query, {})[document] = int(gain)
+    return qrels
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -65,7 +78,22 @@ def _existing(folder: Path, name: str) -> Path:
     raise ConfigError(f"{str(folder / name)!r} is missing", fix="give a folder in BEIR layout")
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        yield from (line for line in file if line.strip())
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            yield from ((n, line) for n, line in enumerate(file, 1) if line.strip())
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise ConfigError(
+            f"{str(path)!r} cannot be read ({error})", fix="give a UTF-8 file, gzipped or not"
+        ) from error
+
+
+@contextmanager
+def _malformed(path: Path, number: int, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"line {number} of {str(path)!r} is malformed", fix=f"write {expected}"
+        ) from error

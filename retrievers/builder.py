@@ -8,21 +8,24 @@ between leaves the old generation served and its work kept for the next run.
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.batches import batched
-from ..core.errors import CorruptStore
+from ..core.errors import ConfigError, CorruptStore
 from ..core.settings import Settings
 from .corpus import VISIBLE, Corpus, Published
 from .dense import DenseWriter
 from .encoder import Encoded, Encoder
 from .keyword import KeywordWriter
 from .late import Layout
+from .snapshot import read_manifest
 from .staging import Encoding, Pending, Staging
-from .vectors import SAMPLE_TEXTS, VectorFiles, VectorWriter
+from .vectors import SAMPLE_TEXTS, VectorFiles, VectorWriter, vectors_of
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage's name, what is done of it, and the total if known."""
@@ -39,7 +42,6 @@ class Built(NamedTuple):
 
     number: int
     folder: Path
-    vectors: Path
     encoder: Encoder
 
 
@@ -68,15 +70,27 @@ class Builder:
 
         Args:
             encoder: Would serve.
-            fresh: Build every index from nothing rather than from the one before.
+            fresh: Encode and build everything from nothing, beside what serves.
             progress: Is told about encoding and building.
+
+        Raises:
+            ConfigError: The disk is full or cannot be written; what was encoded is kept.
         """
-        self._encode(encoder, progress)
         number = self.staging.generation
-        folder = self.root / "index" / f"{number}.building"
-        shutil.rmtree(folder, ignore_errors=True)
-        self._build(folder, encoder, number, fresh=fresh, progress=progress)
-        return Built(number, folder, self.files(encoder).folder, encoder)
+        for left in (self.root / "index").glob("*.building"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A new name each time: Chroma does not open a path again where opening failed before.
+        folder = self.root / "index" / f"{number}.{token_hex(4)}.building"
+        try:
+            files = self._new_files(encoder) if fresh else self._files(encoder)
+            self._encode(encoder, files, progress)
+            self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {str(self.root)!r}: {error.strerror or 'no copy of it can be made'}",
+                fix="free disk space or mend the permissions, then try again; nothing is lost",
+            ) from error
+        return Built(number, folder, encoder)
 
     def publish(self, built: Built) -> int:
         """Make a built generation the one that is served; returns its number."""
@@ -95,24 +109,41 @@ class Builder:
         shutil.rmtree(built.folder, ignore_errors=True)
         self._sweep(built.number - 1)
 
-    def files(self, encoder: Encoder) -> VectorFiles:
-        """Return the vector files of an encoder."""
-        folder = self.root / "vectors" / encoder.fingerprint
+    def _files(self, encoder: Encoder) -> VectorFiles:
+        """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
+        served = self._manifest(self.corpus.published())
+        same = served.get("fingerprint") == encoder.fingerprint
+        name = vectors_of(served) if same else self._newest(encoder.fingerprint)
+        return self._named(name or encoder.fingerprint, encoder)
+
+    def _new_files(self, encoder: Encoder) -> VectorFiles:
+        """Start new vectors of an encoder, as those that serve must stay until they are ready."""
+        files = self._named(f"{encoder.fingerprint}.{self.staging.generation}", encoder)
+        self.staging.forget(files.name)  # of a process killed before it published
+        shutil.rmtree(files.folder, ignore_errors=True)
+        return files
+
+    def _named(self, name: str, encoder: Encoder) -> VectorFiles:
+        folder = self.root / "vectors" / name
         return VectorFiles(folder, dim=encoder.dim, late_dim=self.settings.late_dim)
 
-    def _encode(self, encoder: Encoder, progress: Progress) -> None:
-        total = self.staging.count_pending(encoder.fingerprint)
+    def _newest(self, fingerprint: str) -> str | None:
+        names = [path.name for path in (self.root / "vectors").glob(f"{fingerprint}*")]
+        return max(names, key=lambda name: int(name.partition(".")[2] or 0), default=None)
+
+    def _encode(self, encoder: Encoder, files: VectorFiles, progress: Progress) -> None:
+        total = self.staging.count_pending(files.name)
         if not total:
             return
-        writer = self._writer(encoder)
+        writer = self._writer(files)
         try:
-            pending = self.staging.pending(encoder.fingerprint)
+            pending = self.staging.pending(files.name)
             done = 0
             if writer.basis is None:
                 done = self._encode_sample(encoder, writer, pending, total, progress)
             for window in batched(pending, encoder.batch_size * 64):
                 for batch in batched(encoder.documents([p.text for p in window]), 32):
-                    self._acknowledge(encoder, writer, [(window[i], e) for i, e in batch])
+                    self._acknowledge(writer, [(window[i], e) for i, e in batch])
                     done += len(batch)
                     progress("encoding", done, total)
         finally:
@@ -133,46 +164,52 @@ class Builder:
             encoded.append((sample[i], vectors))
             progress("encoding", len(encoded), total)
         writer.fit([vectors for _, vectors in encoded])
-        self._acknowledge(encoder, writer, encoded)
+        self._acknowledge(writer, encoded)
         return len(encoded)
 
-    def _acknowledge(
-        self, encoder: Encoder, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]
-    ) -> None:
+    def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
         places = writer.append([vectors for _, vectors in batch])
         self.staging.encoded(
-            encoder.fingerprint,
+            writer.files.name,
             [Encoding(item.hash, *place) for (item, _), place in zip(batch, places, strict=True)],
         )
 
-    def _writer(self, encoder: Encoder) -> VectorWriter:
+    def _writer(self, files: VectorFiles) -> VectorWriter:
         sql = "SELECT coalesce(max(row) + 1, 0), coalesce(max(offset + length), 0) FROM encodings"
-        rows, tokens = self.corpus.rows(f"{sql} WHERE encoder = ?", (encoder.fingerprint,))[0]
+        rows, tokens = self.corpus.rows(f"{sql} WHERE encoder = ?", (files.name,))[0]
         try:
-            return VectorWriter(self.files(encoder), rows=rows, tokens=tokens)
+            return VectorWriter(files, rows=rows, tokens=tokens)
         except CorruptStore:
             # The acknowledged vectors are gone; the texts are not.
-            self.staging.forget(encoder.fingerprint)
-            shutil.rmtree(self.files(encoder).folder, ignore_errors=True)
+            self.staging.forget(files.name)
+            shutil.rmtree(files.folder, ignore_errors=True)
             raise
 
     def _build(
-        self, folder: Path, encoder: Encoder, number: int, *, fresh: bool, progress: Progress
+        self,
+        folder: Path,
+        encoder: Encoder,
+        files: VectorFiles,
+        number: int,
+        *,
+        fresh: bool,
+        progress: Progress,
     ) -> None:
         folder.mkdir(parents=True)
         before = None if fresh else self.corpus.published()
         base = self._folder(before) if before else None
-        layout = self._layout(encoder, number)
+        layout = self._layout(files, number)
         np.savez(folder / "layout.npz", **layout._asdict())
         self._build_keyword(folder / "keyword", base, number, progress)
         same = before is not None and before.fingerprint == encoder.fingerprint
-        self._build_dense(folder / "dense", base if same else None, encoder, layout, progress)
+        self._build_dense(folder / "dense", base if same else None, files, layout, progress)
         manifest = built_from(self.settings) | {
             "format": FORMAT,
             "generation": number,
             "encoder": encoder.name,
             "encoder_id": encoder.id,
             "fingerprint": encoder.fingerprint,
+            "vectors": files.name,
             "dim": encoder.dim,
             "passages": len(layout.ids),
         }
@@ -195,7 +232,12 @@ class Builder:
         writer.commit()
 
     def _build_dense(
-        self, folder: Path, base: Path | None, encoder: Encoder, layout: Layout, progress: Progress
+        self,
+        folder: Path,
+        base: Path | None,
+        files: VectorFiles,
+        layout: Layout,
+        progress: Progress,
     ) -> None:
         writer = DenseWriter(folder, base and base / "dense")
         try:
@@ -204,9 +246,7 @@ class Builder:
                 before = np.load(base / "layout.npz")["ids"]
                 writer.remove(np.setdiff1d(before, layout.ids).tolist())
                 at = np.flatnonzero(~np.isin(layout.ids, before))
-            vectors = (
-                self.files(encoder).dense() if len(at) else np.zeros((0, encoder.dim), np.float32)
-            )
+            vectors = files.dense() if len(at) else np.zeros((0, files.dim), np.float32)
             done = 0
             for part in np.array_split(at, max(1, len(at) // 2000)):
                 for count in writer.add(layout.ids[part].tolist(), vectors[layout.rows[part]]):
@@ -215,12 +255,12 @@ class Builder:
         finally:
             writer.close()
 
-    def _layout(self, encoder: Encoder, number: int) -> Layout:
+    def _layout(self, files: VectorFiles, number: int) -> Layout:
         sql = f"""SELECT p.id, p.document, e.row, e.offset, e.length FROM passages p
             JOIN documents d ON d.id = p.document
             JOIN encodings e ON e.encoder = :e AND e.hash = p.hash
             WHERE {VISIBLE} ORDER BY p.id"""
-        rows = self.corpus.rows(sql, {"g": number, "e": encoder.fingerprint})
+        rows = self.corpus.rows(sql, {"g": number, "e": files.name})
         table = np.array(rows, dtype=np.int64).reshape(-1, len(Layout._fields))
         return Layout(*table.T.copy())
 
@@ -233,15 +273,25 @@ class Builder:
         folder = self.root / "index" / str(published.number)
         return folder if (folder / "manifest.json").exists() else None
 
+    def _manifest(self, published: Published | None) -> dict[str, Any]:
+        folder = self._folder(published) if published else None
+        return read_manifest(folder) if folder else {}
+
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
+        kept: set[str | None] = set()
         for folder in (self.root / "index").iterdir():
             if not folder.name.isdigit() or int(folder.name) < number - 1:
                 shutil.rmtree(folder, ignore_errors=True)
+            else:
+                with suppress(CorruptStore):
+                    kept.add(vectors_of(read_manifest(folder)))
         sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
             ORDER BY max(number) DESC LIMIT ?"""
-        kept = {row[0] for row in self.corpus.rows(sql, (_KEEP_ENCODERS,))}
-        for folder in (self.root / "vectors").iterdir():
+        for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):
+            if not any(str(name).startswith(fingerprint) for name in kept):
+                kept.add(self._newest(fingerprint))
+        for folder in (self.root / "vectors").glob("*"):
             if folder.name not in kept:
                 self.staging.forget(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)

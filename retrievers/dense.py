@@ -37,7 +37,7 @@ class DenseIndex:
             )
         client = _client(folder)
         # The last search that uses it, whose thread may outlive the generation, closes the files.
-        self.close = weakref.finalize(self, client.close)
+        self._finalizer = weakref.finalize(self, client.close)
         self._collection = client.get_collection(_COLLECTION, embedding_function=None)
         self._size = self._collection.count()
 
@@ -60,6 +60,10 @@ class DenseIndex:
         """Say whether a candidate set may travel to Chroma as ids."""
         return within is None or len(within) <= _ID_LIMIT
 
+    def close(self) -> None:
+        """Release the files."""
+        self._finalizer()
+
 
 class DenseWriter:
     """Builds a collection in a fresh folder, from the one before if there is one."""
@@ -72,9 +76,13 @@ class DenseWriter:
         folder.mkdir(parents=True, exist_ok=True)
         with _writing(folder):
             self._client = _client(folder)
-            self._collection: Any = self._client.get_or_create_collection(
-                _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
-            )
+            try:
+                self._collection: Any = self._client.get_or_create_collection(
+                    _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
+                )
+            except BaseException:
+                self._client.close()  # or Chroma would keep the folder open under its path
+                raise
 
     def add(self, rows: Sequence[int], vectors: Vectors) -> Iterator[int]:
         """Add vectors by row id, yielding how many each batch held."""

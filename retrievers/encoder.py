@@ -93,6 +93,9 @@ class Encoder:
         """
         location = _locate(name)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # Threads that spin while they wait make two processes on few cores crawl; read by OpenMP
+        # when torch is first imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sentence_transformers import MultiVectorEncoder, SentenceTransformer
         from transformers.utils import logging as transformers_logging
 

@@ -4,7 +4,6 @@ Changing takes the workspace's write lock, stages, builds aside and publishes in
 never wait and never see a half. What a killed process had staged is taken up by the next change.
 """
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -115,7 +114,7 @@ class Index(Searcher):
             built = builder.build(encoder, progress=progress)
             encode = lru_cache(maxsize=4096)(encoder.query)
             candidate = Candidate(
-                encoder, Snapshot(built.folder, built.vectors, self.settings, encode)
+                encoder, Snapshot(built.folder, self.root / "vectors", self.settings, encode)
             )
             try:
                 yield candidate
@@ -131,21 +130,14 @@ class Index(Searcher):
         """Cut, encode and index the whole corpus again, as the settings now say."""
         with self._writing(check=False) as staging:
             published = self.published
-            documents, _ = self.corpus.counts(published.number)
-            names = [row[0] for row in self.corpus.metadata_of(None, published.number)]
+            staged = staging.generation
+            names = [row[0] for row in self.corpus.metadata_of(None, staged)]
             for done, doc_id in enumerate(names, 1):
-                document = self.corpus.document(doc_id, published.number)
-                source = self.corpus.rows(
-                    "SELECT source FROM documents WHERE doc_id = ? AND died IS NULL", (doc_id,)
-                )
-                staging.remove([doc_id])
-                staging.stage([document], source[0][0] if source else None)
-                progress("cutting", done, documents)
+                staging.recut(self.corpus.document(doc_id, staged))
+                progress("cutting", done, len(names))
             trained = published.encoder != published.base
             kept = trained and published.base == self.settings.encoder
             encoder = self.load(published.encoder if kept else self.settings.encoder)
-            shutil.rmtree(self.root / "vectors" / encoder.fingerprint, ignore_errors=True)
-            staging.forget(encoder.fingerprint)
             self._loaded = encoder
             builder = self._builder(staging)
             return builder.publish(builder.build(encoder, fresh=True, progress=progress))

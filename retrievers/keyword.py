@@ -5,14 +5,15 @@ The index holds no text, only postings and the passage's row id. Queries are par
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore
+from ..core.errors import ConfigError, CorruptStore
 from .keyword_query import build_query, parse_keyword
 from .ranked import Ranked
 
@@ -77,7 +78,8 @@ class KeywordWriter:
             document = Document()
             document.add_unsigned("id", row)
             document.add_text("body", f"{title}\n{text}" if title else text)
-            self._writer.add_document(document)
+            with _writing():
+                self._writer.add_document(document)
 
     def remove(self, rows: Iterable[int]) -> None:
         """Remove passages by row id."""
@@ -90,8 +92,20 @@ class KeywordWriter:
 
     def commit(self) -> None:
         """Finish: everything is on disk when this returns."""
-        self._writer.commit()
-        self._writer.wait_merging_threads()
+        with _writing():
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+
+
+@contextmanager
+def _writing() -> Generator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(
+            f"the keyword index cannot be written ({error})",
+            fix="free disk space and try again; what was encoded is kept",
+        ) from error
 
 
 def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, Any]:

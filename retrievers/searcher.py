@@ -5,7 +5,7 @@ notices a new one at its next search. Queries are encoded once, however many ret
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -55,7 +55,6 @@ class Searcher:
         self._loaded: Encoder | None = encoder
         self._snapshot: tuple[int, Snapshot] | None = None
         self._lock = RLock()
-        self._encode = lru_cache(maxsize=256)(self._encode_query)
 
     def close(self) -> None:
         """Release all files."""
@@ -119,15 +118,15 @@ class Searcher:
             FilterError: The filter is malformed or names an unknown field.
         """
         _check(query, by, k)
-        if by == "filtered" and where in (None, "", {}):
-            raise ConfigError("filtered search needs a filter", fix="pass where=…")
         admitted = self.filter(where)
+        if by == "filtered" and admitted is None:
+            raise ConfigError("filtered search needs a filter", fix="pass where=…")
         if by == "filtered" and (order_by or not query.strip()):
             return self._list(admitted, k, order_by)
         if not query.strip():
             raise ConfigError("the query is empty", fix="say what to look for")
-        snapshot = self.snapshot()
-        within = self.corpus.candidates(admitted, self.generation) if admitted else None
+        generation, snapshot = self._serving()
+        within = self.corpus.candidates(admitted, generation) if admitted else None
         ranker: By = rank_by if by == "filtered" else by
         return self._hits(self._documents(snapshot, ranker, query, k, within), by)
 
@@ -146,9 +145,10 @@ class Searcher:
 
     def similarities(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return the cosine of each text with a query, by the encoder that serves."""
-        vector = self._encode(query).dense
+        encoder = self.encoder()
+        vector = encoder.query(query).dense
         cosines = [0.0] * len(texts)
-        for at, encoded in self.encoder().documents(texts):
+        for at, encoded in encoder.documents(texts):
             cosines[at] = float(encoded.dense @ vector)
         return cosines
 
@@ -164,20 +164,26 @@ class Searcher:
 
     def snapshot(self) -> Snapshot:
         """Return the served generation, reopened if a newer one was published."""
-        published = self.published
+        return self._serving()[1]
+
+    def _serving(self) -> tuple[int, Snapshot]:
         with self._lock:
+            published = self.published
             if self._snapshot is None or self._snapshot[0] != published.number:
                 self._snapshot = (published.number, self._open(published))
-                self._encode.cache_clear()
-            return self._snapshot[1]
+            return self._snapshot
 
     def encoder(self) -> Encoder:
         """Return the model that serves, loading it on first use."""
+        return self._encoder_of(self.corpus.published())
+
+    def _encoder_of(self, published: Published | None) -> Encoder:
         with self._lock:
-            published = self.corpus.published()
             name = published.encoder if published else self.settings.encoder
-            candidates = [e for e in (self._loaded, self._given) if e and e.name == name]
-            loaded = candidates[0] if candidates else self.load(name)
+            known = [e for e in (self._loaded, self._given) if e and e.name == name]
+            wanted = published and published.fingerprint
+            fitting = [e for e in known if wanted in (None, e.fingerprint)]
+            loaded = next(iter(fitting or known), None) or self.load(name)
             if published and loaded.fingerprint != published.fingerprint:
                 raise IndexMismatch(
                     f"the weights of encoder {name!r} changed since the index was built",
@@ -203,9 +209,9 @@ class Searcher:
         """Open a generation after checking that the settings are those it was built with."""
         snapshot = Snapshot(
             self.root / "index" / str(published.number),
-            self.root / "vectors" / published.fingerprint,
+            self.root / "vectors",
             self.settings,
-            self._encode,
+            self._queries(published),
         )
         wanted = built_from(self.settings) | {"encoder": self.settings.encoder}
         found = {name: snapshot.manifest.get(name) for name in wanted}
@@ -220,8 +226,10 @@ class Searcher:
                 )
         return snapshot
 
-    def _encode_query(self, query: str) -> Encoded:
-        return self.encoder().query(query)
+    def _queries(self, published: Published) -> Callable[[str], Encoded]:
+        """Encode queries for one generation with its own model, even after another took over."""
+        encoder = lru_cache(maxsize=1)(lambda: self._encoder_of(published))
+        return lru_cache(maxsize=256)(lambda query: encoder().query(query))
 
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""
@@ -268,3 +276,9 @@ def _check(query: str, by: str, k: int) -> None:
         raise ConfigError(
             f"the query has {len(query)} characters", fix=f"use at most {MAX_QUERY_CHARACTERS}"
         )
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            "the query is not valid Unicode", fix="remove its unpaired surrogates"
+        ) from error

@@ -21,12 +21,21 @@ from .fusion import fuse
 from .keyword import KeywordIndex
 from .late import LateScorer, Layout
 from .ranked import Ranked
-from .vectors import VectorFiles
+from .vectors import VectorFiles, vectors_of
 
 By = Literal["keyword", "dense", "late", "hybrid"]
 Within = NDArray[np.int64] | None
 
 REBUILD = "retrail doctor --rebuild"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a generation was built from."""
+    path = folder / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
 
 
 class Snapshot:
@@ -35,20 +44,23 @@ class Snapshot:
     def __init__(
         self, folder: Path, vectors: Path, settings: Settings, encode: Callable[[str], Encoded]
     ) -> None:
-        """Open a generation's folder beside the vector files of its encoder."""
+        """Open a generation's folder.
+
+        Args:
+            folder: What was built.
+            vectors: Holds the vector files of every encoder.
+            settings: How to search.
+            encode: Encodes queries with the model that encoded the passages.
+        """
         self.folder = folder
         self.settings = settings
-        self._vectors = vectors
-        self._encode = encode
+        self.encode = encode
+        self._root = vectors
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the generation was built from."""
-        path = self.folder / "manifest.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
+        return read_manifest(self.folder)
 
     @cached_property
     def layout(self) -> Layout:
@@ -76,7 +88,7 @@ class Snapshot:
 
     def dense(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by cosine of the dense vectors."""
-        vector = self._encode(query).dense
+        vector = self.encode(query).dense
         if self._dense.takes(within):
             return self._dense.search(vector, k, within)
         return self._cosine(query, within if within is not None else self.layout.ids).top(k)
@@ -84,7 +96,9 @@ class Snapshot:
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
         candidates = self._candidates(query, depth, within)[1]
-        return self._late.score(self._encode(query).tokens, candidates)
+        if not len(candidates):
+            return Ranked.empty()
+        return self._late.score(self.encode(query).tokens, candidates)
 
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword.
@@ -92,6 +106,8 @@ class Snapshot:
         Each candidate gets its true score from all three, whoever proposed it.
         """
         keyword, candidates = self._candidates(query, depth, within)
+        if not len(candidates):
+            return Ranked.empty()
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
         rankings: Mapping[str, Ranked] = {
@@ -100,7 +116,7 @@ class Snapshot:
                 np.concatenate([keyword.scores, others.scores]),
             ),
             "dense": self._cosine(query, candidates),
-            "late": self._late.score(self._encode(query).tokens, candidates),
+            "late": self._late.score(self.encode(query).tokens, candidates),
         }
         weights = self.settings.weights.model_dump()
         return fuse(rankings, weights, self.settings.fusion)
@@ -125,7 +141,7 @@ class Snapshot:
     def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
         at = self.layout.find(ids)
         vectors = self._dense_vectors[self.layout.rows[at]]
-        return Ranked.of(self.layout.ids[at], vectors @ self._encode(query).dense)
+        return Ranked.of(self.layout.ids[at], vectors @ self.encode(query).dense)
 
     @cached_property
     def _keyword(self) -> KeywordIndex:
@@ -138,7 +154,7 @@ class Snapshot:
     @cached_property
     def _files(self) -> VectorFiles:
         dim, late_dim = self.manifest["dim"], self.manifest["late_dim"]
-        return VectorFiles(self._vectors, dim=dim, late_dim=late_dim)
+        return VectorFiles(self._root / vectors_of(self.manifest), dim=dim, late_dim=late_dim)
 
     @cached_property
     def _dense_vectors(self) -> NDArray[np.float32]:
@@ -148,5 +164,5 @@ class Snapshot:
     def _late(self) -> LateScorer:
         basis = self._files.basis
         if basis is None:
-            raise CorruptStore(f"{str(self._vectors)!r} has no basis", fix=REBUILD)
+            raise CorruptStore(f"{str(self._files.folder)!r} has no basis", fix=REBUILD)
         return LateScorer(self.layout, self._files.tokens(basis.axes.shape[1]), basis)

@@ -64,6 +64,16 @@ class Staging:
         with self._writing():
             return sum(self._bury(doc_id, generation) for doc_id in doc_ids)
 
+    def recut(self, document: Document) -> None:
+        """Cut a living document again, as the settings now say; its source stays."""
+        generation = self.generation
+        with self._writing() as db:
+            (source,) = db.execute(
+                "SELECT source FROM documents WHERE doc_id = ? AND died IS NULL", (document.id,)
+            ).fetchone()
+            self._bury(document.id, generation)
+            self._stage(document, generation, source)
+
     def alive(self, source: str) -> set[str]:
         """Return the ids of living documents that came from a source."""
         sql = "SELECT doc_id FROM documents WHERE died IS NULL AND source = ?"

@@ -7,7 +7,7 @@ the files as they are; appending never moves what they see.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,15 @@ class Basis(NamedTuple):
         return reduced / np.maximum(norms, 1e-12)
 
 
+def vectors_of(manifest: Mapping[str, Any]) -> str:
+    """Name the folder of the vectors that a generation's layout points into.
+
+    >>> vectors_of({"fingerprint": "ab12", "vectors": "ab12.7"}), vectors_of({"fingerprint": "c0"})
+    ('ab12.7', 'c0')
+    """
+    return str(manifest.get("vectors", manifest.get("fingerprint")))
+
+
 def fit_basis(matrices: Sequence[Vectors], dim: int) -> Basis:
     """Fit PCA to a sample of token vectors; a dimension above theirs keeps them whole."""
     sample = np.concatenate(matrices).astype(np.float32)
@@ -57,6 +66,11 @@ class VectorFiles:
         self.folder = folder
         self.dim = dim
         self.late_dim = late_dim
+
+    @property
+    def name(self) -> str:
+        """The key under which the corpus database acknowledges what is in these files."""
+        return self.folder.name
 
     @property
     def basis(self) -> Basis | None:
@@ -91,8 +105,13 @@ class VectorWriter:
             CorruptStore: The files are shorter than what was acknowledged.
         """
         files.folder.mkdir(parents=True, exist_ok=True)
-        self._files = files
+        self.files = files
         self.basis = files.basis
+        if self.basis is None and rows:
+            raise CorruptStore(
+                f"{str(files.folder)!r} has lost its basis",
+                fix="retrail doctor --rebuild re-encodes the corpus",
+            )
         self.rows = rows
         self.tokens = tokens
         width = files.late_dim if self.basis is None else self.basis.axes.shape[1]
@@ -101,8 +120,8 @@ class VectorWriter:
 
     def fit(self, sample: Sequence[Encoded]) -> None:
         """Fit and keep the basis; done once, before the first append."""
-        self.basis = fit_basis([item.tokens for item in sample], self._files.late_dim)
-        path = self._files.folder / "basis.npz"
+        self.basis = fit_basis([item.tokens for item in sample], self.files.late_dim)
+        path = self.files.folder / "basis.npz"
         temporary = path.with_name("basis.tmp.npz")
         np.savez(temporary, mean=self.basis.mean, axes=self.basis.axes)
         temporary.replace(path)

@@ -84,10 +84,8 @@ def citation_numbers(answer: Answer) -> dict[str, int]:
     """Number the citations of an answer by passage id and by document id."""
     numbers: dict[str, int] = {}
     for number, citation in enumerate(answer.citations, 1):
-        passage_id = getattr(citation, "passage_id", None)
-        for marker in (passage_id, citation.doc_id):
-            if isinstance(marker, str):
-                numbers.setdefault(marker, number)
+        for marker in filter(None, (citation.passage_id, citation.doc_id)):
+            numbers.setdefault(marker, number)
     return numbers
 
 
@@ -116,6 +114,8 @@ def _observed(observation: Observation) -> list[Text]:
         return [_hits(observation.hits)]
     if observation.table is not None:
         return [Text(f"{len(observation.table)} rows"), *_rows(observation.table)]
+    if observation.recalled:
+        return [Text(_short(f"cited then: {', '.join(observation.recalled)}"))]
     if observation.doc_id is not None:
         return [Text(f"{one_line(observation.doc_id)}, {observation.chars or 0} characters")]
     return [Text(_short(observation.text))] if observation.text else []

@@ -4,8 +4,10 @@ Tools record, agents do not: whoever calls a tool leaves the same trace. A call 
 step too, with its error as the observation. Without a store the steps are kept in memory only.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from reprlib import repr as short
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -27,6 +29,9 @@ from ..core.trajectories import (
 )
 from ..memory.store import TrajectoryStore
 
+_MAX_DEPTH = 60
+"""Nesting of one argument that is recorded as it is."""
+
 
 class Draft:
     """A step under way; the tool sets what it observed."""
@@ -34,7 +39,6 @@ class Draft:
     def __init__(self) -> None:
         """Begin without an observation."""
         self.observation = Observation()
-        self.tokens = 0
 
 
 class Recorder:
@@ -71,6 +75,7 @@ class Recorder:
         self._started_at = utc_now()
         self._clock = perf_counter()
         self._stored = False
+        self._spent = 0
         self._lock = Lock()
 
     @property
@@ -81,7 +86,11 @@ class Recorder:
     @property
     def tokens(self) -> int:
         """LLM tokens spent so far."""
-        return sum(step.tokens for step in self.steps)
+        return self._spent + sum(step.tokens for step in self.steps)
+
+    def spend(self, tokens: int) -> None:
+        """Count LLM tokens; they are noted with the step that they led to, the next one."""
+        self._spent += tokens
 
     @contextmanager
     def step(
@@ -92,10 +101,11 @@ class Recorder:
         try:
             yield draft
         except RetrailError as error:
-            draft.observation = Observation(error=str(error))
+            draft.observation = Observation(error=storable_text(str(error)))
             raise
         except BaseException as error:
-            draft.observation = Observation(error=f"{type(error).__name__}: {error}")
+            text = storable_text(f"{type(error).__name__}: {error}")
+            draft.observation = Observation(error=text)
             raise
         finally:
             ms = round((perf_counter() - clock) * 1000, 3)
@@ -140,15 +150,16 @@ class Recorder:
                 n=len(self.steps) + 1,
                 at=at,
                 ms=ms,
-                thought=thought,
+                thought=thought and storable_text(thought),
                 action=action,
                 tool=tool,
-                args={key: value for key, value in args.items() if value is not None},
+                args=_storable({key: value for key, value in args.items() if value is not None}),
                 observation=draft.observation,
-                tokens=draft.tokens,
+                tokens=self._spent,
             )
             if self.question is None:
-                self.question = str(args.get("query") or "")
+                self.question = str(step.args.get("query") or "")
+            self._spent = 0
             self.steps.append(step)
             if self._store is not None and not self._begin():
                 self._store.append(self.id, step)
@@ -162,3 +173,28 @@ class Recorder:
         self._store.start(self.trajectory())
         self._stored = True
         return True
+
+
+def storable_text(text: str) -> str:
+    r"""Replace what is not valid Unicode: a model may write half a surrogate pair.
+
+    >>> storable_text("a\ud800b")
+    'a?b'
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(args: dict[str, Any]) -> dict[str, Any]:
+    """Keep arguments as JSON that the store takes; what nests too deep is shortened to text."""
+    try:
+        kept = json.loads(storable_text(json.dumps(args, ensure_ascii=False, default=str)))
+        return {key: v if _depth(v) <= _MAX_DEPTH else short(v) for key, v in kept.items()}
+    except RecursionError:
+        return {key: storable_text(short(value)) for key, value in args.items()}
+
+
+def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    children = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_depth, children), default=0)

@@ -4,6 +4,7 @@ The text of documents is data. It is fenced, and lines that look like the fence 
 that a document cannot pass itself off as the end of an observation or as an instruction.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..core.documents import Hit, Passage
 
 SNIPPET_CHARACTERS = 240
 _FENCE = "~~~"
+_LIKE_A_FENCE = re.compile("~{3,}")
 
 
 def render_hits(hits: Sequence[Hit]) -> str:
@@ -22,7 +24,7 @@ def render_hits(hits: Sequence[Hit]) -> str:
 
 def render_passages(passages: Sequence[Passage]) -> str:
     """Show opened passages in full, fenced."""
-    return "\n".join(f"[{p.id}] {_one_line(p.title)}\n{_fenced(p.text)}" for p in passages)
+    return "\n".join(f"[{_label(p.id)}] {_one_line(p.title)}\n{_fenced(p.text)}" for p in passages)
 
 
 def render_page(url: str, text: str) -> str:
@@ -51,11 +53,17 @@ def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:
 
 def _hit_line(hit: Hit) -> str:
     title = _one_line(hit.passage.title)
-    return f"{hit.rank}. [{hit.passage.id}] {title} — {snippet(hit.passage.text)}"
+    return f"{hit.rank}. [{_label(hit.passage.id)}] {title} — {snippet(hit.passage.text)}"
 
 
 def _fenced(text: str) -> str:
-    return f"{_FENCE}\n{text.strip().replace(_FENCE, '~ ~ ~')}\n{_FENCE}"
+    defused = _LIKE_A_FENCE.sub(lambda found: " ".join(found.group()), text.strip())
+    return f"{_FENCE}\n{defused}\n{_FENCE}"
+
+
+def _label(identifier: str) -> str:
+    """Keep an id as it is, except that it cannot begin a new line."""
+    return " ".join(identifier.splitlines())
 
 
 def _one_line(text: str) -> str:

@@ -4,6 +4,7 @@ The tools for LangChain, the graph and the servers are thin shells over this. It
 exists, keeps the ids of what was opened, and never lets a failure pass unrecorded.
 """
 
+from contextlib import suppress
 from typing import Any, Literal
 
 from ..core.documents import Hit, Passage
@@ -12,7 +13,7 @@ from ..core.trajectories import Answer, HitRecord, Observation, Status, Trajecto
 from ..retrievers.index import FilterSource, Index, Retriever
 from ..retrievers.snapshot import By
 from .aggregation import Aggregation, aggregate
-from .recorder import Recorder
+from .recorder import Recorder, storable_text
 from .web import fetch_page
 
 Scope = Literal["passage", "neighbours", "document"]
@@ -46,6 +47,7 @@ class Session:
         thought: str | None = None,
     ) -> list[Hit]:
         """Search and record the list as it was shown."""
+        query = storable_text(query)
         shown = where if where is None or isinstance(where, str | dict) else str(where)
         args = {"query": query, "k": k, "where": shown or None, "order_by": order_by}
         with self.recorder.step("search", by, args, thought) as draft:
@@ -91,7 +93,7 @@ class Session:
         """
         with self.recorder.step("browse", "browse", {"url": url}, thought) as draft:
             page = fetch_page(url, self.index.settings.web)
-            text = f"{page.title}\n{page.text}"[:MAX_OPENED_CHARACTERS]
+            text = storable_text(f"{page.title}\n{page.text}"[:MAX_OPENED_CHARACTERS])
             draft.observation = Observation(text=text, chars=len(text))
             return text
 
@@ -114,11 +116,12 @@ class Session:
             draft.observation = observation
 
     def passages(self, passage_ids: list[str]) -> list[Passage]:
-        """Read passages again that this run has already opened or seen."""
+        """Read passages again that this run has seen; those removed since are left out."""
         found: list[Passage] = []
         for identifier in passage_ids:
-            doc_id, n = self.index.corpus.open(identifier, self.generation)
-            found += self.index.corpus.window(doc_id, self.generation, n or 0, n or 0)
+            with suppress(ToolError):
+                doc_id, n = self.index.corpus.open(identifier, self.generation)
+                found += self.index.corpus.window(doc_id, self.generation, n or 0, n or 0)
         return found
 
     def opened(self) -> list[str]:

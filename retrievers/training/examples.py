@@ -76,10 +76,7 @@ def build_examples(
 
 
 def held_out(runs: Iterable[tuple[str, Sequence[Signal]]]) -> list[HeldOut]:
-    """Collect what the runs of held-out questions found useful, by query.
-
-    The whole question counts as a query too: it is relevant to everything its run cited.
-    """
+    """Collect what the runs of held-out questions found useful, by query."""
     relevant: dict[str, dict[str, int]] = defaultdict(dict)
     for _, signals in runs:
         for signal in signals:

@@ -155,7 +155,7 @@ def _divide(
     is_held_out = split(groups, HELD_OUT_SHARE, hyper.seed)
     kept = [run for run in mined.runs if is_held_out(normalise(run[0]))]
     queries = [item for item in held_out(kept) if _known(index, item)]
-    asked = {normalise(item.query) for item in queries}
+    asked = {normalise(text) for text in (*(q for q, _ in kept), *(i.query for i in queries))}
     examples = [
         example
         for example in build_examples(

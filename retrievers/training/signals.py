@@ -2,8 +2,8 @@
 
 Follows LRAT (arXiv 2604.04949, section 3.2 and its released builder), with three states instead of
 two. A document opened after a query is *useful* unless the thought right after it judges against
-it; cited documents stand above, passed-over ones below. The pool of documents passed over spans
-every search since the last useful opening, nearest first.
+it; cited documents stand above, passed-over ones below. The pool that counts against a useful
+document, rejected or passed over, spans every search since the last useful opening.
 """
 
 import re
@@ -65,7 +65,7 @@ def mine_one(trajectory: Trajectory, report: MiningReport, judge: Judge) -> list
 
 
 class _Miner:
-    """State of one run: the searches and rejections since the last useful opening."""
+    """State of one run: what was shown and opened since the last useful opening."""
 
     def __init__(
         self, trajectory: Trajectory, cited: set[str], report: MiningReport, judge: Judge
@@ -75,35 +75,38 @@ class _Miner:
         self.report = report
         self.judge = judge
         self.signals: dict[tuple[str, str], Signal] = {}
-        self.searches: list[Step] = []
-        self.opened: set[str] = set()
-        self.queries: list[str] = []
+        self._forget()
 
     def searched(self, step: Step) -> None:
-        if self.opened and not self.queries:
-            self.searches, self.opened = [], set()
+        """Take in a list; one that follows a useful opening begins a new pool."""
+        if self.useful:
+            self._settle()
         self.searches.append(step)
-        self.queries.append(str(step.args.get("query") or self.trajectory.question))
 
     def browsed(self, step: Step, thought: str | None) -> None:
+        """Judge an opening, under the query of the nearest list that showed the document."""
         doc_id = step.observation.doc_id or ""
         shown = next((s for s in reversed(self.searches) if _shows(s, doc_id)), None)
         if shown is None:
             self.report.dropped["opened without having been shown"] += 1
             return
-        query = str(shown.args.get("query") or self.trajectory.question)
+        self.opened.add(doc_id)
         level = self._level(doc_id, thought)
         if level is None:
             self.report.dropped["openings that nobody judged"] += 1
-            self.opened.add(doc_id)
             return
-        self.opened.add(doc_id)
-        self._note(query, doc_id, _passage_of(shown, doc_id), level, step.n)
+        query = str(shown.args.get("query") or self.trajectory.question)
+        passage_id = _passage_of(shown, doc_id)
+        self._note(query, doc_id, passage_id, level, step.n)
         if level >= Level.USEFUL:
-            self._pass_over(query)
-            self.queries = []
+            self.useful.setdefault(doc_id, query)
+            self.rejected.pop(doc_id, None)
+        elif doc_id not in self.useful:
+            self.rejected[doc_id] = (passage_id, step.n)
 
     def finish(self) -> list[Signal]:
+        """Settle what is open; the order is by step, then by falling level."""
+        self._settle()
         return sorted(self.signals.values(), key=lambda s: (s.step, -s.level, s.doc_id))
 
     def _level(self, doc_id: str, thought: str | None) -> Level | None:
@@ -112,12 +115,26 @@ class _Miner:
         verdict = self.judge(thought)
         return None if verdict is None else Level.USEFUL if verdict else Level.REJECTED
 
-    def _pass_over(self, query: str) -> None:
-        """Everything shown since the last useful opening and not opened was passed over."""
-        for step in reversed(self.searches):
-            for hit in step.observation.hits or []:
-                if hit.doc_id not in self.opened and hit.doc_id not in self.cited:
-                    self._note(query, hit.doc_id, hit.passage_id, Level.UNOPENED, step.n)
+    def _settle(self) -> None:
+        """Count the pool against each query that led to something useful, and empty it.
+
+        Done only when the openings in a row are over: what was opened next was not passed over.
+        """
+        read = self.opened | self.cited
+        for query in dict.fromkeys(self.useful.values()):
+            for doc_id, (passage_id, step) in self.rejected.items():
+                self._note(query, doc_id, passage_id, Level.REJECTED, step)
+            for shown in reversed(self.searches):
+                for hit in shown.observation.hits or []:
+                    if hit.doc_id not in read:
+                        self._note(query, hit.doc_id, hit.passage_id, Level.UNOPENED, shown.n)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.searches: list[Step] = []
+        self.opened: set[str] = set()
+        self.rejected: dict[str, tuple[str, int]] = {}
+        self.useful: dict[str, str] = {}
 
     def _note(self, query: str, doc_id: str, passage_id: str, level: Level, step: int) -> None:
         known = self.signals.get((query, doc_id))
