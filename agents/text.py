@@ -31,9 +31,12 @@ _STOP = frozenset(
     """)
 )
 _SUFFIXES = (
-    *("ations", "ation", "ings", "ing", "ers", "ies", "ied"),
-    *("er", "ed", "es", "s", "e", "y"),
+    *(("ations", ""), ("ation", ""), ("ings", ""), ("ing", ""), ("ers", ""), ("ies", "i")),
+    *(("ied", "i"), ("er", ""), ("ed", ""), ("es", ""), ("s", ""), ("e", ""), ("y", "i")),
 )
+"""Endings with what takes their place."""
+
+_SHORTEST_STEM = 4
 
 
 class Asked(NamedTuple):
@@ -70,13 +73,14 @@ def analyse(question: str) -> Asked:
 def stem(word: str) -> str:
     """Reduce a word to a crude stem.
 
-    >>> stem("Performers"), stem("performed"), stem("was")
-    ('perform', 'perform', 'was')
+    >>> stem("Performers"), stem("performed"), stem("copies"), stem("copy"), stem("was")
+    ('perform', 'perform', 'copi', 'copi', 'was')
     """
     word = word.casefold().removesuffix("'s").removesuffix("’s")
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 4:
-            return word[: -len(suffix)]
+    for suffix, instead in _SUFFIXES:
+        root = word.removesuffix(suffix) + instead
+        if word.endswith(suffix) and len(root) >= _SHORTEST_STEM:
+            return root
     return word
 
 

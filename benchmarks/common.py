@@ -8,7 +8,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from retrail.evals import Dataset, load_dataset
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from retrail import Settings, Workspace
 
@@ -31,11 +38,12 @@ def workspace(name: str, data: Dataset, **settings: object) -> Workspace:
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     ) as bars:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(stage: str, done: int, total: int | None) -> None:
-            task = tasks.setdefault(stage, bars.add_task(f"{name}: {stage}", total=total))
-            bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(f"{name}: {stage}", total=total)
+            bars.update(tasks[stage], completed=done, total=total)
 
         opened.index.add(data.documents(), source="benchmark", progress=progress)
     return opened

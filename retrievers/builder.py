@@ -8,7 +8,7 @@ between leaves the old generation served and its work kept for the next run.
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, NamedTuple
@@ -84,10 +84,14 @@ class Builder:
         try:
             files = self._new_files(encoder) if fresh else self._files(encoder)
             self._encode(encoder, files, progress)
-            self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
+            with ExitStack() as on_error:
+                on_error.callback(shutil.rmtree, folder, ignore_errors=True)
+                self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
+                on_error.pop_all()
         except OSError as error:
+            reason = error.strerror or "its index cannot be copied"
             raise ConfigError(
-                f"cannot write to {str(self.root)!r}: {error.strerror or 'no copy of it can be made'}",
+                f"cannot write to {str(self.root)!r}, {reason}",
                 fix="free disk space or mend the permissions, then try again; nothing is lost",
             ) from error
         return Built(number, folder, encoder)

@@ -98,9 +98,14 @@ def attempt(name: str, check: Callable[[], Check]) -> Check:
         raise
     # Extensions written in Rust panic with an exception that only BaseException covers.
     except BaseException as error:  # noqa: BLE001
-        fix = error.fix if isinstance(error, RetrailError) else None
-        detail = describe(error)
-        return Check(name, "broken", detail.removesuffix(f": {fix}") if fix else detail, fix)
+        return finding(name, error)
+
+
+def finding(name: str, error: BaseException) -> Check:
+    """Turn an exception into a finding, its fix apart."""
+    fix = error.fix if isinstance(error, RetrailError) else None
+    detail = describe(error)
+    return Check(name, "broken", detail.removesuffix(f": {fix}") if fix else detail, fix)
 
 
 def _required(requirement: Requirement) -> Check:
@@ -191,11 +196,11 @@ def _encoder(index: "Index") -> Check:
 
 def _index(index: "Index") -> Check:
     """Hold the folders of the served generation against its manifest and the corpus."""
-    from ..retrievers.vectors import VectorFiles
+    from ..retrievers.vectors import VectorFiles, vectors_of
 
     published, snapshot = index.published, index.snapshot()
     manifest, layout = snapshot.manifest, snapshot.layout
-    folder = index.root / "vectors" / published.fingerprint
+    folder = index.root / "vectors" / vectors_of(manifest)
     files = VectorFiles(folder, dim=manifest["dim"], late_dim=manifest["late_dim"])
     passages = index.corpus.counts(published.number)[1]
     facts = {

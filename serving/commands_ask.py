@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from ..agents.workspace import Workspace
     from ..core.trajectories import Step, Trajectory
 
-_ENDS_ALL = (ConfigError, IndexMismatch, CorruptStore, BackendUnavailable)
-"""Errors that the next question would meet as well."""
-
 
 def ask(
     question: Annotated[
@@ -118,14 +115,22 @@ def _ask_one(
     began = datetime.now(UTC) - timedelta(seconds=1)
     try:
         run = workspace.ask(query.text, query_id=query.id, **options)
-    except _ENDS_ALL:
-        raise
     except Exception as error:
-        if is_storage(error):
+        if _ends_all(error):
             raise
         problem = describe(error)
         return _failed(workspace, query, options, began, problem), problem
     return (workspace.trajectories.get(run.id) if workspace.settings.record else run), None
+
+
+def _ends_all(error: Exception) -> bool:
+    """Say whether the next question would meet the same error."""
+    missing = isinstance(error, BackendUnavailable) and isinstance(error.__cause__, ImportError)
+    return (
+        missing
+        or isinstance(error, ConfigError | IndexMismatch | CorruptStore)
+        or is_storage(error)
+    )
 
 
 def _failed(

@@ -91,7 +91,7 @@ def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = 
 @models.command()
 def promote(
     version: Annotated[
-        int, typer.Argument(min=0, metavar="VERSION", help="Number of a version; 0 is the encoder of the settings.")
+        int, typer.Argument(min=0, metavar="VERSION", help="Its number; 0: the settings' encoder.")
     ],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

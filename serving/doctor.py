@@ -8,7 +8,7 @@ import typer
 
 from ..core.errors import RetrailError, WorkspaceNotFound
 from .console import Output, one_line
-from .errors import FAILED, describe
+from .errors import FAILED
 from .options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def _checks(root: Path) -> "Iterator[Check]":
         state = "note" if root == DEFAULT_WORKSPACE else "broken"
         yield checks.Check("workspace", state, f"there is none at {str(root)!r}", error.fix)
     except (RetrailError, ImportError) as error:
-        fix = error.fix if isinstance(error, RetrailError) else None
-        yield checks.Check("workspace", "broken", describe(error), fix)
+        yield checks.finding("workspace", error)
 
 
 def _shown(check: "Check") -> "Text":

@@ -6,6 +6,7 @@ sees every command's exception, so no command can forget; a traceback is shown w
 
 import errno
 import os
+import shutil
 import sqlite3
 import traceback
 from collections.abc import Iterator
@@ -84,7 +85,8 @@ def is_storage(error: BaseException) -> bool:
     (True, False)
     """
     return any(
-        (isinstance(e, OSError) and e.errno in _STORAGE)
+        isinstance(e, shutil.Error)  # a copy failed; it hides the errors of its parts in a text
+        or (isinstance(e, OSError) and e.errno in _STORAGE)
         or (isinstance(e, sqlite3.Error) and _sqlite_code(e) in _SQLITE_STORAGE)
         for e in _chain(error)
     )
