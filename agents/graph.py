@@ -76,11 +76,10 @@ def answer(state: AgentState, runtime: Runtime[RunContext]) -> AgentState:
     run, planner = runtime.context.run, runtime.context.planner
     decision = state.get("stop") or Decision()
     given = planner.answer(run, decision)
-    if decision.missing and not given.missing:
+    if decision.missing:  # a run that was cut short cannot say what the corpus does not hold
         given = given.model_copy(update={"missing": decision.missing})
-    run.session.note(
-        "answer", decision.thought or "Enough was read to answer.", Observation(text=given.text)
-    )
+    # No thought of ours here: mining would take it for a judgement on the last opening.
+    run.session.note("answer", decision.thought, Observation(text=given.text))
     status = _status(given)
     run.session.finish(status, given)
     return {"status": status, "answer": given.model_dump()}

@@ -160,6 +160,8 @@ def _chat_model(name: str) -> BaseChatModel:
             install_hint="pip install 'retrail[langchain]' and the provider's own package",
         ) from error
     try:
+        if not name:
+            raise ValueError("it has no name")
         return init_chat_model(name)
     except ImportError as error:
         raise BackendUnavailable(

@@ -75,7 +75,9 @@ class Encoder:
         self._lock = threading.Lock()
         self._multi = type(model).__name__ == "MultiVectorEncoder"
         positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
-        model.max_seq_length = min(max_tokens, positions or max_tokens)
+        # Some models reserve positions; only their tokenizer knows how many are left.
+        readable = getattr(model.tokenizer, "model_max_length", None)
+        model.max_seq_length = min(max_tokens, positions or max_tokens, readable or max_tokens)
         backend = getattr(model.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             # Some packages ship a tokenizer that pads every text to a fixed length.

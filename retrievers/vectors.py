@@ -166,10 +166,10 @@ def _append(handle: int, data: bytes) -> None:
 
 def _map(path: Path, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
     try:
-        if path.stat().st_size == 0:
+        rows = path.stat().st_size // (width * dtype.itemsize)  # a torn tail counts for nothing
+        if rows == 0:
             return np.zeros((0, width), dtype)
-        flat = np.memmap(path, dtype=dtype, mode="r")
-        return flat[: len(flat) // width * width].reshape(-1, width)
+        return np.memmap(path, dtype=dtype, mode="r", shape=(rows, width))
     except OSError as error:
         raise CorruptStore(
             f"{str(path)!r} cannot be read", fix="retrail doctor --rebuild re-encodes the corpus"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ConfigError
-from .console import Output, Report, clean, one_line
+from .console import Output, clean, one_line
 from .errors import Failed
 from .options import DEFAULT_WORKSPACE, By, JsonOption, RankBy, WorkspaceOption
 from .queries import Query, read_queries
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..agents.workspace import Workspace
     from ..core.documents import Hit
+    from .progress import Report
 
 SHOWN_DOCUMENTS = 10
 RUN_DOCUMENTS = 100
@@ -58,14 +59,7 @@ def search(
     from ..agents.workspace import Workspace
 
     out = Output(as_json=as_json)
-    if (queries is None) != (run is None):
-        raise ConfigError("--queries and --run belong together", fix="pass both or none")
-    if queries is not None and query is not None:
-        raise ConfigError("QUERY and --queries exclude each other", fix="pass one of them")
-    if query is None and queries is None and by is not By.FILTERED:
-        raise ConfigError("there is no query", fix="pass QUERY, or --queries with --run")
-    if order_by and by is not By.FILTERED:
-        raise ConfigError("--order-by lists what a filter admits", fix="pass --by filtered")
+    _check_options(query, queries, run, by, order_by)
     options: dict[str, Any] = {"by": by.value, "rank_by": rank_by.value, "order_by": order_by}
     with Workspace.open(workspace) as opened:
         options["where"] = opened.index.filter(where)
@@ -83,6 +77,19 @@ def search(
     if not hits:
         out.note("nothing found")
     out.result(document, *(_hit_text(hit) for hit in hits))
+
+
+def _check_options(
+    query: str | None, queries: Path | None, run: Path | None, by: By, order_by: str | None
+) -> None:
+    if (queries is None) != (run is None):
+        raise ConfigError("--queries and --run belong together", fix="pass both or none")
+    if queries is not None and query is not None:
+        raise ConfigError("QUERY and --queries exclude each other", fix="pass one of them")
+    if query is None and queries is None and by is not By.FILTERED:
+        raise ConfigError("there is no query", fix="pass QUERY, or --queries with --run")
+    if order_by and by is not By.FILTERED:
+        raise ConfigError("--order-by lists what a filter admits", fix="pass --by filtered")
 
 
 def _write_run(
@@ -110,7 +117,7 @@ def _write_run(
 
 
 def _rankings(
-    workspace: "Workspace", queries: list[Query], options: dict[str, Any], progress: Report
+    workspace: "Workspace", queries: list[Query], options: dict[str, Any], progress: "Report"
 ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
     for done, query in enumerate(queries, 1):
         hits = workspace.search(query.text, **options)

@@ -8,7 +8,7 @@ markup is never interpreted. Colours and bars appear on terminals only.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-Report = Callable[[str, int, int | None], None]
-"""Is told a stage's name, what is done of it, and the total if known."""
+    from .progress import Report
 
 _PIPE_WIDTH = 10_000
 """Columns where nobody looks: lines are for programs there and are never folded."""
@@ -98,7 +97,7 @@ class Output:
             self.note(f"… and {total - len(messages)} more")
 
     @contextmanager
-    def progress(self) -> Iterator[Report]:
+    def progress(self) -> "Iterator[Report]":
         """Show bars on a terminal; elsewhere one line a stage."""
         from .progress import bars, lines
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-from ..core.errors import ConfigError, RetrailError, WorkspaceLocked
-from .console import Output, one_line
+from ..core.errors import ConfigError, FilterError, RetrailError, WorkspaceLocked
+from .console import Output, clean, one_line
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -115,7 +115,8 @@ def describe(error: BaseException) -> str:
             text += ": free disk space and run the command again"
     else:
         text = f"{type(error).__name__}: {error}"
-    line = one_line(text)
+    # The lines of a filter error show the place that cannot be read.
+    line = clean(text) if isinstance(error, FilterError) else one_line(text)
     return line if len(line) <= _LONGEST else line[:_LONGEST] + " …"
 
 

@@ -17,7 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from .console import Report
+Report = Callable[[str, int, int | None], None]
+"""Is told a stage's name, what is done of it, and the total if known."""
 
 
 class RateColumn(ProgressColumn):

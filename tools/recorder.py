@@ -74,14 +74,15 @@ class Recorder:
         self._on_step = on_step
         self._started_at = utc_now()
         self._clock = perf_counter()
+        self._ended: float | None = None
         self._stored = False
         self._spent = 0
         self._lock = Lock()
 
     @property
     def seconds(self) -> float:
-        """Time since the run began."""
-        return perf_counter() - self._clock
+        """Time since the run began, until it ended."""
+        return (self._ended or perf_counter()) - self._clock
 
     @property
     def tokens(self) -> int:
@@ -128,6 +129,7 @@ class Recorder:
 
     def finish(self, status: Status, answer: Answer | None = None) -> Trajectory:
         """Close the run and return it."""
+        self._ended = perf_counter()
         run = self.trajectory(status, answer)
         if self._store is not None:
             with self._lock:

@@ -109,7 +109,7 @@ class Session:
             return table
 
     def note(
-        self, action: Literal["recall", "answer"], thought: str, observation: Observation
+        self, action: Literal["recall", "answer"], thought: str | None, observation: Observation
     ) -> None:
         """Record a step that uses no tool."""
         with self.recorder.step(action, None, {}, thought) as draft:

@@ -19,10 +19,13 @@ Judge = Callable[[str | None], bool | None]
 WEIGHTS = {Level.CITED: 1.0, Level.USEFUL: 0.7, Level.REJECTED: 1.0, Level.UNOPENED: 1.0}
 """How much a signal of each level counts in training."""
 
+_NOT = r"(?:\bnot|n['’]t)"
 _AGAINST = re.compile(
-    r"\b(?:not (?:relevant|useful|helpful|what)|irrelevant|off[- ]topic|unrelated|no use(?:ful)?|"
-    r"nothing (?:new|useful|about)|does(?: not|n't) (?:help|answer|mention|contain|say|fit|match)|"
-    r"cannot answer|wrong (?:one|page|document|function|passage))\b",
+    rf"{_NOT} (?:(?:at all|very|really|directly|particularly) )?(?:relevant|useful|helpful)\b|"
+    rf"{_NOT} what\b|\b(?:does|did) ?{_NOT} (?:help|answer|mention|contain|say|fit|match)\b|"
+    r"\b(?:irrelevant|off[- ]topic|unrelated|no (?:use(?:ful)?|relevant|helpful)|"
+    r"nothing (?:new|useful|relevant|helpful|about)|can(?:not|['’]t) answer|"
+    r"wrong (?:one|page|document|function|passage))\b",
     re.IGNORECASE,
 )
 
