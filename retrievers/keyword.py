@@ -114,7 +114,7 @@ def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, An
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", indexed=True, fast=True)
     builder.add_text_field("body", tokenizer_name=_ANALYSER)
-    if not create and not tantivy.Index.exists(str(folder)):
+    if not create and not (folder.is_dir() and tantivy.Index.exists(str(folder))):
         raise CorruptStore(
             f"the keyword index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
         )

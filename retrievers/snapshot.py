@@ -158,11 +158,19 @@ class Snapshot:
 
     @cached_property
     def _dense_vectors(self) -> NDArray[np.float32]:
-        return self._files.dense()
+        vectors = self._files.dense()
+        self._check_length(len(vectors), self.layout.rows + 1)
+        return vectors
 
     @cached_property
     def _late(self) -> LateScorer:
         basis = self._files.basis
         if basis is None:
             raise CorruptStore(f"{str(self._files.folder)!r} has no basis", fix=REBUILD)
-        return LateScorer(self.layout, self._files.tokens(basis.axes.shape[1]), basis)
+        tokens = self._files.tokens(basis.axes.shape[1])
+        self._check_length(len(tokens), self.layout.offsets + self.layout.lengths)
+        return LateScorer(self.layout, tokens, basis)
+
+    def _check_length(self, stored: int, ends: NDArray[np.int64]) -> None:
+        if ends.max(initial=0) > stored:
+            raise CorruptStore(f"vectors in {str(self._files.folder)!r} are missing", fix=REBUILD)

@@ -35,7 +35,7 @@ INTERRUPTED = {
     "remove": "the same command goes on where it stopped",
     "learn": "what serves is unchanged and no trajectory is lost, learn again to start over",
     "ask": "what was observed is kept; with --out the same command goes on where it stopped",
-    "doctor": "what served before serves still, the same command goes on",
+    "doctor": "what served before serves still, start it again",
 }
 """What an interrupted command leaves behind."""
 

@@ -266,6 +266,24 @@ def test_import_reports_lines_it_cannot_use(asked: Path, tmp_path: Path):
     assert "no run in" in refused(1, "trajectories", "import", nothing, "-w", tmp_path / "new")
 
 
+def test_text_of_runs_cannot_command_the_terminal(tmp_path: Path):
+    hostile = "\x1b[31mred\x9b [bold]loud[/bold]"
+    step = {"n": 1, "at": hostile, "action": "browse", "thought": hostile, "tool": hostile}
+    step |= {"args": {"passage_id": hostile, hostile: hostile}}
+    steps = [step | {"observation": {"doc_id": hostile}}]
+    steps += [{**step, "n": 2, "observation": {"error": hostile}}]
+    steps += [{**step, "n": 3, "observation": {"table": [{hostile: hostile}]}}]
+    citations = [{"doc_id": hostile, "start": 0, "end": 1, "quote": hostile}]
+    answer = {"text": hostile, "citations": citations, "missing": hostile}
+    run = {"id": f"0000{hostile}", "question": hostile, "agent": {"planner": hostile}}
+    run |= {"steps": steps, "answer": answer, "error": hostile}
+    done("trajectories", "import", write_lines(tmp_path / "T.jsonl", run), "-w", tmp_path / "kb")
+    for command in (["list"], ["show", "0000"], ["show", "0000", "--json"]):
+        text = done("trajectories", *command, "-w", tmp_path / "kb")
+        assert "[bold]loud[/bold]" in text
+        assert not set(text) & {"\x1b", "\x9b"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

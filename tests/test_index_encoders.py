@@ -1,4 +1,4 @@
-"""Another encoder or other settings: what serves stays as it was until its successor is whole."""
+"""Another encoder: what serves stays as it was until its successor is whole, then all changes."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from retrail.core.documents import Document
-from retrail.core.errors import CorruptStore, IndexMismatch, RetrailError
+from retrail.core.errors import IndexMismatch, RetrailError
 from retrail.core.settings import EMBEDDED_ENCODER, Settings
 from retrail.retrievers import Encoder, Index, Retriever, Snapshot
 
@@ -210,113 +210,6 @@ def test_changed_weights_under_the_same_name_are_refused(index: Index, second: E
             use()
     assert other.search("cats", by="keyword")[0].retriever == "keyword"
     other.close()
-
-
-# Other settings
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("chunk_tokens", 9),
-        ("language", "de"),
-        ("late_dim", 64),
-        ("max_tokens", 32),
-        ("encoder", "some/other-model"),
-    ],
-)
-def test_other_settings_than_the_index_was_built_with_are_refused(
-    index: Index, name: str, value: Any
-):
-    other = Index(index.root, SETTINGS.model_copy(update={name: value}), index.encoder())
-    message = f"another '{name}' than the settings name .*retrail doctor --rebuild"
-    for use in (lambda: other.search("cat"), lambda: other.add([]), lambda: other.remove(["d0"])):
-        with pytest.raises(IndexMismatch, match=message) as caught:
-            use()
-        assert caught.value.expected == str(value)
-        assert caught.value.found == str(getattr(SETTINGS, name))
-    other.close()
-
-
-OTHER = SETTINGS.model_copy(update={"chunk_tokens": 30, "late_dim": 64, "max_tokens": 20})
-
-
-def test_rebuilding_applies_them_while_the_old_index_serves(index: Index, tmp_path: Path):
-    index.add([NEW], source="somewhere")
-    before, stages = scores(index), set[str]()
-
-    def progress(stage: str, done: int, total: int | None) -> None:
-        if stage not in stages:
-            cold = Index(index.root, SETTINGS, index.encoder())
-            assert scores(cold) == before
-            cold.close()
-        stages.add(stage)
-
-    other = Index(index.root, OTHER)
-    assert other.rebuild(progress=progress) == 3
-    assert {"cutting", "encoding", "keyword index", "dense index"} <= stages
-    expected = fresh_scores(tmp_path / "fresh", OTHER, other.encoder(), NEW)
-    assert scores(other) == close_to(expected)
-    assert other.add([], source="somewhere", sync=True).removed == 1
-    with pytest.raises(IndexMismatch):
-        index.search("cat")
-    other.close()
-
-
-@pytest.mark.parametrize("stage", ["cutting", "encoding", "keyword index"])
-def test_a_rebuild_that_was_broken_off_can_be_left_or_taken_up(
-    index: Index, encoder: Encoder, tmp_path: Path, stage: str
-):
-    before = scores(index)
-
-    def stop(now: str, done: int, total: int | None) -> None:
-        if now == stage:
-            raise RuntimeError("stopped")
-
-    other = Index(index.root, OTHER)
-    with pytest.raises(RuntimeError, match="stopped"):
-        other.rebuild(progress=stop)
-    assert scores(index) == before
-    shutil.copytree(index.root, tmp_path / "left")
-    left = Index(tmp_path / "left", SETTINGS, encoder)
-    left.add([NEW])
-    assert left.corpus.counts(left.generation)[0] == len(DOCUMENTS) + 1
-    assert left.search("walrus on ice", by="late", k=1)[0].doc_id == "new"
-    other.rebuild()
-    expected = fresh_scores(tmp_path / "fresh", OTHER, other.encoder())
-    assert scores(other) == close_to(expected)
-    for opened in (left, other):
-        opened.close()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "vectors",
-        "vectors/*/tokens.f16",
-        "vectors/*/basis.npz",
-        "index",
-        "index/1/manifest.json",
-        "index/1/layout.npz",
-        "index/1/keyword",
-        "index/1/dense",
-    ],
-)
-def test_rebuilding_mends_what_was_damaged(index: Index, damage: str):
-    before = scores(index)
-    index.close()
-    for path in list(index.root.glob(damage)):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.write_bytes(b"damaged")
-    opened = Index(index.root, SETTINGS)
-    with pytest.raises(CorruptStore, match="retrail doctor --rebuild"):
-        scores(opened)
-    opened.rebuild()
-    assert scores(opened) == close_to(before)
-    assert opened.add([NEW]).added == 1
-    opened.close()
 
 
 def test_a_trained_encoder_survives_a_rebuild(index: Index, second: Encoder):
