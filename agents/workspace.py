@@ -16,7 +16,7 @@ from langchain_core.tools import BaseTool
 
 from ..core.documents import Document, Hit
 from ..core.errors import ConfigError, WorkspaceNotFound
-from ..core.settings import Budget, Settings, load_settings, save_settings
+from ..core.settings import Budget, Settings, check_settings, load_settings, save_settings
 from ..core.trajectories import AgentInfo, IndexInfo, Step, Trajectory
 from ..memory.store import TrajectoryStore
 from ..retrievers.builder import Progress, quiet
@@ -82,7 +82,7 @@ class Workspace:
         root = Path(path)
         existing = (root / "settings.toml").exists()
         found = load_settings(root / "settings.toml")
-        wanted = Settings.model_validate(found.model_dump() | settings)
+        wanted = check_settings(found.model_dump() | settings)
         if existing and wanted != found:
             raise ConfigError(
                 f"{str(root)!r} exists with other settings", fix="edit its settings.toml"

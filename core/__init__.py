@@ -25,6 +25,7 @@ from .settings import (
     FusionWeights,
     Settings,
     WebSettings,
+    check_settings,
     load_settings,
     save_settings,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "WebSettings",
     "WorkspaceLocked",
     "WorkspaceNotFound",
+    "check_settings",
     "load_settings",
     "parse_filter",
     "per_query",

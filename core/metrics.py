@@ -3,7 +3,7 @@
 A query without results counts as zero for every metric; it is never dropped.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,19 @@ def write_trec_run(
     """
     temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as file:
-        for query_id, ranked in rankings:
-            count += 1
-            for rank, (doc_id, score) in enumerate(ranked, 1):
-                if any(character.isspace() for character in query_id + doc_id):
-                    raise ValueError(f"{query_id!r} or {doc_id!r} has white space, TREC has none")
-                file.write(f"{query_id} Q0 {doc_id} {rank} {score:.6f} {tag}\n")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for query_id, ranked in rankings:
+                count += 1
+                file.writelines(_trec_lines(query_id, ranked, tag))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return count
+
+
+def _trec_lines(query_id: str, ranked: Sequence[tuple[str, float]], tag: str) -> Iterator[str]:
+    for rank, (doc_id, score) in enumerate(ranked, 1):
+        if any(character.isspace() for character in query_id + doc_id):
+            raise ValueError(f"{query_id!r} or {doc_id!r} has white space, TREC has none")
+        yield f"{query_id} Q0 {doc_id} {rank} {score:.6f} {tag}\n"

@@ -5,8 +5,9 @@ chunking, language) is also kept in its manifest, so a later change here is noti
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -85,16 +86,27 @@ def load_settings(path: Path) -> Settings:
     if not path.exists():
         return Settings()
     try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{str(path)!r} is not valid TOML: {error}", fix="mend or delete the file"
         ) from error
+    return check_settings(values)
+
+
+def check_settings(values: Mapping[str, Any]) -> Settings:
+    """Validate settings.
+
+    Raises:
+        ConfigError: A value is out of range or of the wrong type, or a name is unknown.
+    """
+    try:
+        return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"setting {name!r} in {str(path)!r}: {first['msg']}", fix="mend the value or remove it"
+            f"setting {name!r}: {first['msg']}", fix="mend the value or remove it"
         ) from error
 
 

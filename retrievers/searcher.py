@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..core.documents import Hit, split_passage_id
-from ..core.errors import ConfigError, IndexMismatch
+from ..core.errors import ConfigError, CorruptStore, IndexMismatch
 from ..core.filters import Comparison, Filter, parse_filter
 from ..core.schema import MetadataSchema
 from ..core.settings import Settings
@@ -197,6 +197,11 @@ class Searcher:
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
         local = self.root / name
+        if name.startswith("models/") and not (local / "modules.json").exists():
+            raise CorruptStore(
+                f"the weights of the model {name!r} are missing",
+                fix="retrail models promote 0 serves the encoder of the settings again",
+            )
         encoder = Encoder.load(
             str(local) if (local / "modules.json").exists() else name,
             max_tokens=self.settings.max_tokens,

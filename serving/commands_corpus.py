@@ -9,7 +9,7 @@ import typer
 
 from ..core.errors import ConfigError
 from .console import Output, one_line
-from .errors import Failed, bad_value
+from .errors import Failed
 from .options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
 if TYPE_CHECKING:
@@ -177,14 +177,9 @@ def _first(out: Output, documents: "Iterator[Document]", report: "ReadReport") -
 
 
 def _create(root: Path, settings: dict[str, Any]) -> "Workspace":
-    from pydantic import ValidationError
-
     from ..agents.workspace import Workspace
 
-    try:
-        return Workspace.create(root, **settings)
-    except ValidationError as error:
-        raise bad_value(error) from error
+    return Workspace.create(root, **settings)
 
 
 def _show_added(out: Output, added: "Added") -> None:

@@ -168,7 +168,7 @@ def test_sync_with_an_emptied_folder_removes_nothing(tmp_path: Path):
         (["--package", "typer"], "--python-env"),
         (["--python-env", "pyproject.toml"], "takes no PATH"),
         (["--python-env", "--package", "no-such-package"], "'no-such-package' is not installed"),
-        (["README.md", "--language", "english"], "--language 'english'"),
+        (["README.md", "--language", "english"], "setting 'language'"),
     ],
 )
 def test_add_refuses_wrong_usage_before_making_a_workspace(

@@ -23,7 +23,7 @@ DOCUMENTS = [
         text=f"This is about {SUBJECTS[n % 4]}. It is number {n}, and it goes on. " * (1 + n % 3),
         metadata={"n": n},
     )
-    for n in range(24)
+    for n in range(12)
 ]
 NEW = Document(id="new", text="A walrus rests on the ice.", metadata={"n": 99})
 
