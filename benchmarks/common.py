@@ -1,6 +1,5 @@
 """What the benchmarks share: the data folder, workspaces kept between runs, Markdown tables."""
 
-import json
 import os
 import platform
 import random
@@ -17,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from retrail import Settings, Workspace
+from retrail import Workspace
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
@@ -80,16 +79,3 @@ def write_table(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
-
-
-def settings_of(opened: Workspace) -> str:
-    """Return the settings that matter for a result, as JSON."""
-    kept: Settings = opened.settings
-    return json.dumps(
-        {
-            "encoder": kept.encoder,
-            "late_dim": kept.late_dim,
-            "chunk_tokens": kept.chunk_tokens,
-            "fusion": kept.fusion,
-        }
-    )

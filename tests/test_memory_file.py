@@ -9,10 +9,11 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from retrail.core.database import Schema, connect
 from retrail.core.errors import ConfigError, CorruptStore, WorkspaceLocked
 from retrail.core.trajectories import AgentInfo, Step, Trajectory
 from retrail.memory import TrajectoryStore
-from retrail.memory.migrations import TRAJECTORIES, Schema, connect
+from retrail.memory.migrations import TRAJECTORIES
 
 
 @pytest.fixture

@@ -255,6 +255,22 @@ def test_aggregate_extremes_name_all_documents_that_share_them(tools):
     assert (none.artifact, none.content) == ([], "No documents.")
 
 
+def test_aggregate_extremes_compare_as_filters_do(tmp_path):
+    with Workspace.create(tmp_path / "kb") as kb:
+        values = {
+            "evening": "2003-01-01T23:30:00-05:00",
+            "morning": "2003-01-02T01:00:00Z",
+            "day": "2003-01-01",
+            "words": "sometime",
+        }
+        kb.add(*(Document(id=name, text=name, metadata={"at": values[name]}) for name in values))
+        kb.add(Document(id="list", text="list", metadata={"mixed": ["zebra", 7, 3.5, True]}))
+        tool = {tool.name: tool for tool in kb.tools()}["aggregate"]
+        assert call(tool, operation="max", field="at").artifact[0]["doc_id"] == "evening"
+        assert call(tool, operation="min", field="at").artifact[0]["doc_id"] == "day"
+        assert [r["mixed"] for r in call(tool, operation="max", field="mixed").artifact] == [7]
+
+
 def test_aggregate_groups_by_falling_count(tools):
     message = call(tools["aggregate"], operation="group", field="kind")
     assert [(row["kind"], row["count"]) for row in message.artifact] == [

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.documents import MetadataValue
 from ..core.errors import ToolError
+from ..core.filter_values import Kind, typed_value
 from ..core.filters import Comparison
 from ..retrievers.index import Index
 
 Operation = Literal["count", "min", "max", "group", "list"]
 
 _PROVENANCE = 5
+_KINDS: tuple[Kind, ...] = ("number", "date", "string", "bool")
 
 
 class Aggregation(BaseModel):
@@ -93,18 +95,20 @@ def _groups(rows: list[Row], field: str, k: int) -> list[dict[str, Any]]:
 
 
 def _extreme(rows: list[Row], field: str, largest: bool, k: int) -> list[dict[str, Any]]:
-    """Return the documents that share the extreme value; numbers go before strings."""
-    found = [(v, doc_id, f) for doc_id, f in rows for v in _values(f.get(field, []))]
-    numbers = [item for item in found if not isinstance(item[0], str)]
-    pool = numbers or found
-    if not pool:
-        return []
-    best = (max if largest else min)(item[0] for item in pool)
-    return [
-        {"doc_id": doc_id, "title": fields["title"], field: value}
-        for value, doc_id, fields in pool
-        if value == best
-    ][:k]
+    """Return the documents that share the extreme value; numbers go before dates and text.
+
+    Values compare as filters compare them: dates are instants, whatever zone they are written in.
+    """
+    found = [
+        (typed_value(value), {"doc_id": doc_id, "title": fields["title"], field: value})
+        for doc_id, fields in rows
+        for value in _values(fields.get(field, []))
+    ]
+    present = {typed.kind for typed, _ in found}
+    kind = next((kind for kind in _KINDS if kind in present), None)
+    pool = [(typed.value, row) for typed, row in found if typed.kind == kind]
+    best = (max if largest else min)((value for value, _ in pool), default=None)
+    return [row for value, row in pool if value == best][:k]
 
 
 def _values(value: MetadataValue) -> list[Any]:
