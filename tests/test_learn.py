@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrail.agents import Workspace
@@ -112,6 +113,15 @@ def shuffled_runs() -> list[Trajectory]:
     answers = sorted(QUESTIONS)
     random.Random(4).shuffle(answers)
     return trajectories(dict(zip(QUESTIONS, answers, strict=True)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrail.core import (
     AgentInfo,
@@ -181,6 +181,23 @@ def test_a_second_look_that_helps_takes_the_rejection_back():
         ("q2", "b"): Level.UNOPENED,
         ("q2", "c"): Level.UNOPENED,
     }
+
+
+def test_what_helped_in_the_end_counts_against_nothing_else_found_there():
+    found = levels(
+        *(Search("q1", "a"), Browse("a", BAD), Search("q2", "a"), Search("q3", "c")),
+        *(Browse("c", GOOD), Browse("a", GOOD)),
+    )
+    assert found == {
+        ("q1", "a"): Level.REJECTED,
+        ("q2", "a"): Level.USEFUL,
+        ("q3", "c"): Level.USEFUL,
+    }
+    found = levels(
+        *(Search("q1", "a"), Search("q2", "b")),
+        *(Browse("a", GOOD), Browse("b", GOOD), Browse("a", BAD)),
+    )
+    assert found == {("q1", "a"): Level.USEFUL, ("q2", "b"): Level.USEFUL}
 
 
 def test_an_opening_belongs_to_the_nearest_list_that_showed_it():
@@ -369,6 +386,7 @@ BROWSES = st.builds(Browse, st.sampled_from("abcdef"), st.sampled_from([GOOD, BA
 JUDGED = st.lists(SEARCHES | BROWSES, max_size=12)
 
 
+@settings(max_examples=300)
 @given(JUDGED)
 def test_mining_is_the_published_procedure(events):
     assert levels(*events) == reference(events)
