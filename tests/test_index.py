@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from retrail.core.documents import Document, Hit
-from retrail.core.errors import ConfigError, ToolError, WorkspaceLocked
+from retrail.core.errors import ConfigError, WorkspaceLocked
 from retrail.core.settings import EMBEDDED_ENCODER, FusionWeights, Settings
 from retrail.retrievers import RETRIEVERS, AddReport, Encoder, Index, Retriever
 
@@ -380,29 +380,6 @@ def test_similarities_are_cosines_of_the_serving_encoder(index: Index, encoder: 
     expected = [encoder.query(text).dense @ encoder.query("cat").dense for text in texts]
     assert index.similarities("cat", texts) == pytest.approx(expected, abs=1e-5)
     assert index.similarities("cat", []) == []
-
-
-def test_ids_of_documents_and_passages_open_and_others_name_what_is_near(index: Index):
-    index.add([plain("d0#7", "An id like that of a passage.")])
-    opened = index.corpus.open
-    assert opened("d0", 2) == ("d0", None)
-    assert opened("d0#0", 2) == ("d0", 0)
-    assert opened("d0#7", 2) == ("d0#7", None)
-    assert opened("d0#7#0", 2) == ("d0#7", 0)
-    with pytest.raises(ToolError, match=r"'d0#7'.*'d1'|near: 'd0#7', 'd1', 'd2'"):
-        opened("d0#9", 2)
-    with pytest.raises(ToolError, match=r"no document or passage 'zzz': .* \(near: none\)"):
-        opened("zzz", 2)
-
-
-def test_values_and_fields_follow_the_corpus(index: Index):
-    assert index.schema().fields["n"].documents == 5
-    assert index.values() == {}
-    index.add([plain("v", "Text.", kind="pet", tags=["a", "b"]), plain("w", "Text.", kind="car")])
-    assert index.values() == {"kind": ["car", "pet"], "tags": ["a", "b"]}
-    index.remove(["v"])
-    assert index.values() == {"kind": ["car"]}
-    assert "tags" not in index.schema().fields
 
 
 def test_importing_the_room_loads_no_engine():
