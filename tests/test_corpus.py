@@ -114,7 +114,7 @@ def test_any_history_agrees_with_a_dictionary(
 def test_cutting_again_keeps_the_source_and_uses_the_new_size(store: Store):
     text = "A few words here. " * 6
     store.staging.stage([plain("a", text)], source="folder")
-    finer = Staging(store.corpus, chunk_tokens=5, language="en")
+    finer = Staging(store.corpus, chunk_tokens=2, language="en")
     before = store.corpus.counts(1)[1]
     finer.recut(store.corpus.document("a", 1))
     assert store.corpus.counts(1)[1] > before
@@ -154,7 +154,7 @@ def test_ids_of_documents_and_passages_open_and_others_name_what_is_near(store: 
     assert opened("d0#0", 1) == ("d0", 0)
     assert opened("d0#7", 1) == ("d0#7", None)
     assert opened("d0#7#0", 1) == ("d0#7", 0)
-    with pytest.raises(ToolError, match="'d0#9': use an id .* \\(near: 'd0', 'd0#7', 'd1'\\)"):
+    with pytest.raises(ToolError, match=r"'d0#9': use an id .* \(near: 'd0', 'd0#7', 'd1'\)"):
         opened("d0#9", 1)
     with pytest.raises(ToolError, match=r"no document or passage 'zzz': .* \(near: none\)"):
         opened("zzz", 1)
