@@ -27,10 +27,10 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=1, ge=1)
+    epochs: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=2)
     negatives: int = Field(default=2, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=3e-5, gt=0)
     temperature: float = Field(default=0.05, gt=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     max_tokens: int = Field(default=128, ge=16)
