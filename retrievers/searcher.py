@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Searcher:
             ConfigError: The query is empty or too long, k is below 1, or a name is unknown.
             FilterError: The filter is malformed or names an unknown field.
         """
-        _check(query, by, k)
+        _check(query, by, rank_by, k)
         admitted = self.filter(where)
         if by == "filtered" and admitted is None:
             raise ConfigError("filtered search needs a filter", fix="pass where=…")
@@ -272,9 +272,10 @@ class Searcher:
         ]
 
 
-def _check(query: str, by: str, k: int) -> None:
-    if by not in RETRIEVERS:
-        raise ConfigError(f"unknown retriever {by!r}", fix=f"use one of {', '.join(RETRIEVERS)}")
+def _check(query: str, by: str, rank_by: str, k: int) -> None:
+    for name, known in ((by, RETRIEVERS), (rank_by, get_args(By))):
+        if name not in known:
+            raise ConfigError(f"unknown retriever {name!r}", fix=f"use one of {', '.join(known)}")
     if k < 1:
         raise ConfigError(f"k is {k}", fix="ask for at least 1")
     if len(query) > MAX_QUERY_CHARACTERS:

@@ -132,6 +132,7 @@ def test_queries_that_cannot_be_answered_say_why(index: Index):
         (" \n", {"by": "dense"}, "the query is empty"),
         ("cat", {"k": 0}, "k is 0: ask for at least 1"),
         ("cat", {"by": "magic"}, "unknown retriever 'magic': use one of keyword, dense"),
+        ("cat", {"by": "filtered", "rank_by": "filtered"}, "use one of .*, late, hybrid$"),
         ("x" * 20_001, {}, "has 20001 characters: use at most 20000"),
         ("cat \ud800", {}, "not valid Unicode: remove"),
     ]:
