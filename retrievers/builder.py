@@ -115,7 +115,9 @@ class Builder:
 
     def _files(self, encoder: Encoder) -> VectorFiles:
         """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
-        served = self._manifest(self.corpus.published())
+        published = self.corpus.published()
+        folder = self._folder(published) if published else None
+        served = read_manifest(folder) if folder else {}
         same = served.get("fingerprint") == encoder.fingerprint
         name = vectors_of(served) if same else self._newest(encoder.fingerprint)
         return self._named(name or encoder.fingerprint, encoder)
@@ -276,10 +278,6 @@ class Builder:
     def _folder(self, published: Published) -> Path | None:
         folder = self.root / "index" / str(published.number)
         return folder if (folder / "manifest.json").exists() else None
-
-    def _manifest(self, published: Published | None) -> dict[str, Any]:
-        folder = self._folder(published) if published else None
-        return read_manifest(folder) if folder else {}
 
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
