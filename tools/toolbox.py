@@ -5,6 +5,7 @@ exactly one observation: an error becomes text that says how to retry, and is re
 other. Tools of one toolbox share one session, hence one trajectory.
 """
 
+from abc import abstractmethod
 from typing import Any, Literal, Self
 
 from langchain_core.callbacks import CallbackManagerForToolRun
@@ -91,9 +92,9 @@ class RecordedTool(BaseTool):
         except RetrailError as error:
             return f"Error: {error}", None
 
+    @abstractmethod
     def call(self, **args: Any) -> tuple[str, Any]:
         """Do the work; returns the text for the model and the artifact."""
-        raise NotImplementedError  # pragma: no cover - every subclass has its own
 
     def _invalid(self, error: Any) -> str:
         problems = "; ".join(
