@@ -46,7 +46,7 @@ class LateScorer:
     def __init__(self, layout: Layout, tokens: NDArray[np.float16], basis: Basis) -> None:
         """Map what the layout points into."""
         self.layout = layout
-        self._halves = tokens.view(np.int16)
+        self._halves = np.asarray(tokens).view(np.int16)  # slices of a memmap cost more
         self._basis = basis
 
     def score(self, query_tokens: Vectors, ids: NDArray[np.int64]) -> Ranked:
