@@ -19,7 +19,7 @@ TEST_ENV = PYTHONSAFEPATH=1 PYTHONHASHSEED=0 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLE
 	OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-mcp1 lint format bench clean
+.PHONY: help setup ragatouille demo test test-mcp1 lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+# Its llama-index would bring an openai older than the one tested here; only llama-index-core is used.
+ragatouille: $(STAMP) ## add RAGatouille to .venv, for its late-interaction engine and tests
+	$(PIP) install -c constraints.txt colbert-ai faiss-cpu fast-pytorch-kmeans llama-index-core ninja srsly voyager
+	$(PIP) install -c constraints.txt --no-deps ragatouille
 
 demo: $(STAMP) ## index, ask, learn and compare on a small corpus, offline
 	$(BIN)/python examples/demo.py

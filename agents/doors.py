@@ -241,7 +241,7 @@ class Doors:
             agent=info,
             index=IndexInfo(
                 generation=published.number,
-                encoder=f"{Path(published.encoder).name}@{published.fingerprint[:8]}",
+                encoder=published.id,
             ),
             question=question,
             query_id=query_id,

@@ -5,7 +5,7 @@ model, a search loads no planner, and nothing here loads training code before ``
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,8 @@ from .run import Planner, Run
 if TYPE_CHECKING:
     from ..retrievers.training.learn import LearnReport
     from ..retrievers.training.registry import Card
+    from ..retrievers.training.swap import SettleReport, Swap
+    from .flywheel import Flywheel
 
 DEFAULT_PATH = Path(".retrail")
 
@@ -210,7 +212,7 @@ class Workspace(Doors):
     def learn(
         self,
         *,
-        retriever: str = "dense",
+        retriever: str | None = None,
         trajectories: Iterable[Trajectory] | None = None,
         model: str | BaseChatModel | None = None,
         progress: Progress = quiet,
@@ -219,20 +221,19 @@ class Workspace(Doors):
         """Learn from the recorded trajectories; see :func:`training.learn.learn`.
 
         Args:
-            retriever: What to train; ``dense``, whose encoder late interaction shares.
+            retriever: Whose scores to train, ``dense``, ``late`` or ``both``; as ``hyper`` says
+                if not given.
             trajectories: Runs to learn from; all recorded ones if not given.
             progress: Is told what is being done.
             model: A chat model, or ``provider:name``, that reads what agents thought; implies the
                 judge ``llm``.
-            options: ``hyper``, ``accept_equal``, ``mining``, ``judge``.
+            options: ``hyper``, ``swap``, ``accept_equal``, ``mining``, ``judge``.
         """
+        from ..retrievers.training.hyper import aimed
         from ..retrievers.training.learn import learn
 
-        if retriever != "dense":
-            raise ConfigError(
-                f"cannot train {retriever!r} on its own",
-                fix="train 'dense': late interaction uses the same encoder and changes with it",
-            )
+        if retriever is not None:
+            options["hyper"] = aimed(options.get("hyper"), retriever)
         runs = self.trajectories.iterate() if trajectories is None else trajectories
         if model is not None:
             options = {"judge": "llm"} | options
@@ -246,20 +247,89 @@ class Workspace(Doors):
 
         return Registry(self.root).cards()
 
-    def promote(self, number: int, *, progress: Progress = quiet) -> int:
-        """Serve a trained version, whatever the gate said; 0 is the encoder of the settings."""
-        from ..retrievers.training.registry import Registry
+    def promote(self, number: int, *, swap: "Swap" = "reindex", progress: Progress = quiet) -> int:
+        """Serve a trained version, whatever the gate said; 0 is the encoder of the settings.
 
-        name = Registry(self.root).card(number).reference if number else self.settings.encoder
-        return self._serve(name, progress)
+        Args:
+            number: The version. One that encodes queries only serves at once.
+            swap: ``reindex`` encodes the passages with a whole model first; ``now`` serves it at
+                once over the passages as they are, until it is settled.
+            progress: Is told about encoding and building.
+        """
+        from ..retrievers.training.registry import Registry
+        from ..retrievers.training.swap import pair_of
+
+        if not number:
+            return self._serve(self.settings.encoder, "", progress)
+        card = Registry(self.root).servable(number)
+        return self._serve(*pair_of(self.index, card, swap), progress)
+
+    def settle(
+        self, number: int | None = None, *, force: bool = False, progress: Progress = quiet
+    ) -> "SettleReport":
+        """Encode the passages with a whole model that serves by drift compensation; see ``swap``.
+
+        Args:
+            number: A version; by default the one that serves.
+            force: Serve it whatever the gate says.
+            progress: Is told about encoding and measuring.
+        """
+        from ..retrievers.training.swap import settle
+
+        return settle(self.index, number, force=force, progress=progress)
 
     def rollback(self, *, progress: Progress = quiet) -> int:
-        """Serve the encoder that served before the present one."""
-        sql = "SELECT encoder FROM generations WHERE encoder != ? ORDER BY number DESC LIMIT 1"
-        rows = self.index.corpus.rows(sql, (self.index.published.encoder,))
+        """Serve what served before: the pair of the passages' encoder and the query side."""
+        published = self.index.published
+        sql = """SELECT encoder, query FROM generations WHERE (encoder, query) != (?, ?)
+            ORDER BY number DESC LIMIT 1"""
+        rows = self.index.corpus.rows(sql, (published.encoder, published.query))
         if not rows:
             raise ConfigError("no other encoder has served", fix="there is nothing to go back to")
-        return self._serve(rows[0][0], progress)
+        (encoder, query), *_ = rows
+        return self._serve(encoder, query, progress)
+
+    def prune(self, keep: int = 5) -> list[int]:
+        """Delete the weights of old versions; what serves and what a rollback needs stay.
+
+        Args:
+            keep: Newest versions that stay whatever serves.
+
+        Returns:
+            The versions that lost their weights; their cards and reports stay.
+
+        Raises:
+            WorkspaceLocked: Another process is writing.
+        """
+        from ..retrievers.training.registry import Registry
+
+        sql = """SELECT encoder, query FROM generations GROUP BY encoder, query
+            ORDER BY max(number) DESC LIMIT 2"""
+        with self.index.locked():
+            used = {name for pair in self.index.corpus.rows(sql, ()) for name in pair}
+            return Registry(self.root).prune(keep, used)
+
+    def flywheel(
+        self,
+        *,
+        learning: Mapping[str, Any] | None = None,
+        progress: Progress = quiet,
+        **options: Any,
+    ) -> "Flywheel":
+        """Return what learns in rounds from the runs that are recorded; see ``Flywheel``.
+
+        Args:
+            learning: Arguments of ``learn`` for every round.
+            progress: Is told what a round is doing.
+            options: Fields of ``FlywheelOptions``, such as ``every=50``: the finished runs that
+                make a round due.
+
+        Raises:
+            ConfigError: An option is unknown or out of range.
+        """
+        from .flywheel import Flywheel, check_options
+
+        return Flywheel(self, check_options(options), learning=learning, progress=progress)
 
     # --- state
 
@@ -273,6 +343,7 @@ class Workspace(Doors):
             "passages": passages,
             "generation": published.number if published else 0,
             "encoder": published.encoder if published else self.settings.encoder,
+            "query": published.query if published and published.query else None,
             "fingerprint": published.fingerprint if published else None,
             "trajectories": self.trajectories.count(),
             "models": len(self.models()),
@@ -283,10 +354,11 @@ class Workspace(Doors):
             },
         }
 
-    def _serve(self, name: str, progress: Progress) -> int:
-        if name == self.index.published.encoder:
-            raise ConfigError(f"{name!r} serves already", fix="nothing to do")
-        return self.index.swap(self.index.load(name), progress=progress)
+    def _serve(self, encoder: str, query: str, progress: Progress) -> int:
+        published = self.index.published
+        if (encoder, query) == (published.encoder, published.query):
+            raise ConfigError(f"{published.serving!r} serves already", fix="nothing to do")
+        return self.index.serve(encoder, query, progress=progress)
 
     @cached_property
     def _agent(self) -> tuple[Graph, Live[Run]]:

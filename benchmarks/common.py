@@ -59,11 +59,6 @@ def write_table(
     name: str, title: str, header: Sequence[str], rows: Iterable[Sequence[object]], notes: str = ""
 ) -> None:
     """Print a Markdown table and keep it under ``results/`` with the command that made it."""
-    rows = [
-        [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
-    ]
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = "\n".join(
         [
@@ -71,7 +66,7 @@ def write_table(
             "",
             f"`python benchmarks/{name}.py` · {machine}",
             "",
-            *lines,
+            markdown_table(header, rows),
             *(["", notes] if notes else []),
             "",
         ]
@@ -79,3 +74,12 @@ def write_table(
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Lay out a table; floats get three digits."""
+    cells = [
+        [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows
+    ]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in cells])

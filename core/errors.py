@@ -7,6 +7,7 @@
     │   └── WorkspaceLocked       another process is writing to the workspace
     ├── ToolError                 the model may retry: the text says what to change
     ├── BudgetExceeded            a run reached a budget; carries the best partial result
+    ├── Interrupted               long work was asked to stop; what is done is kept
     ├── IndexMismatch             an index was built by something else than what opens it
     ├── BackendUnavailable        an optional package is missing or broken
     └── CorruptStore              a file on disk is damaged or from a newer version
@@ -58,6 +59,13 @@ class BudgetExceeded(RetrailError):
         """Keep what had been found when the budget ran out."""
         super().__init__(message, fix=fix)
         self.partial = partial
+
+
+class Interrupted(RetrailError):
+    """Long work was asked to stop; the same call goes on from what is kept.
+
+    Progress callbacks raise it.
+    """
 
 
 class IndexMismatch(RetrailError):

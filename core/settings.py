@@ -17,6 +17,10 @@ from .errors import ConfigError
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """The encoder whose weights come with the installation."""
 
+GateTest = Literal["randomisation", "bootstrap"]
+LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
+LatePooling = Literal["max", "topk", "softmax"]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +41,18 @@ class WebSettings(_Section):
     timeout_seconds: float = Field(default=15.0, gt=0, le=120)
     max_bytes: int = Field(default=2_000_000, gt=0)
     max_redirects: int = Field(default=3, ge=0, le=10)
+
+
+class GateSettings(_Section):
+    """What a trained candidate is held against before it may serve."""
+
+    guard: str = ""
+    """Queries that must not be lost: a ``.jsonl`` file of ``{"_id", "text", "relevant"}`` or a
+    folder in BEIR layout, relative to the workspace; empty for known items of the corpus."""
+    margin: float = Field(default=0.02, gt=0, le=1)
+    """How much nDCG@10 the guard's 95 % interval may reach below zero."""
+    test: GateTest = "randomisation"
+    """Of the differences; see ``gate.compare``."""
 
 
 class Budget(_Section):
@@ -64,6 +80,20 @@ class Settings(_Section):
     """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
     late_dim: int = Field(default=192, ge=8)
     """Dimension of stored token vectors."""
+    late_codec: LateCodec = "fp16"
+    """How a stored token vector is compressed."""
+    late_bytes: int | None = Field(default=None, ge=1)
+    """Bytes a passage's token vectors may take, all ``max_tokens`` of them; picks ``late_codec``
+    and ``late_dim`` by what was measured best."""
+    late_tokens: str = Field(default="all", pattern=r"^(all|words|content|pooled:[2-9])$")
+    """Token vectors that are stored: all, one a word, those of words that are no stop words, or
+    one for each of the clusters into which they fall when there are so many times fewer."""
+    late_pooling: LatePooling = "max"
+    """How a query token's score comes from all tokens of a passage."""
+    late_top_k: int = Field(default=4, ge=1)
+    """Of ``topk``: how many of the best are averaged."""
+    late_temperature: float = Field(default=0.1, gt=0)
+    """Of ``softmax``: the lower, the more the best counts."""
     candidates: int = Field(default=100, ge=1, le=10_000)
     """First-stage candidates from each of dense and keyword for late and hybrid search."""
     fusion: Literal["zscore", "rrf"] = "zscore"
@@ -75,6 +105,7 @@ class Settings(_Section):
     max_document_mb: int = Field(default=100, ge=1)
     url_template: str = Field(default="", pattern=r"^$|^https?://[^\s{}]+\{id\}[^\s{}]*$")
     """Web address of a document that has none of its own: ``https://kb.example/{id}``."""
+    gate: GateSettings = GateSettings()
     web: WebSettings = WebSettings()
     budget: Budget = Budget()
 
@@ -115,5 +146,5 @@ def check_settings(values: Mapping[str, Any]) -> Settings:
 def save_settings(settings: Settings, path: Path) -> None:
     """Write all settings, replacing the file in one step."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(tomli_w.dumps(settings.model_dump()), encoding="utf-8")
+    temporary.write_text(tomli_w.dumps(settings.model_dump(exclude_none=True)), encoding="utf-8")
     temporary.replace(path)

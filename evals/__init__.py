@@ -7,6 +7,7 @@ from .answers import exact_match, normalise_answer, token_f1
 from .compare import Comparison, compare
 from .datasets import Dataset, Query, load_dataset, read_qrels
 from .evaluate import Report, evaluate
+from .learning_report import write_learning_report
 from .results import Measured, QueryResult, Results, Summary, read_results
 from .running import search_queries
 from .simulated import Behaviour, SimulatedReader
@@ -36,4 +37,5 @@ __all__ = [
     "search_queries",
     "to_browsecomp_plus",
     "token_f1",
+    "write_learning_report",
 ]

@@ -16,28 +16,19 @@ from ..core.documents import Document
 from ..core.errors import ConfigError
 from ..core.lines import numbered_lines, parsing
 from ..core.metrics import Qrels
+from ..retrievers.beir import (
+    Query,
+    encodable,
+    existing_file,
+    find_file,
+    identifier,
+    judgements_file,
+    read_qrels,
+    read_queries,
+)
 from ..retrievers.readers import ReadReport, read_paths
-from ..retrievers.searcher import MAX_QUERY_CHARACTERS
 
-TYPE_FIELDS = ("type", "question_type", "category_name", "category", "kind")
-"""Metadata of a query that name its type, the first that is there."""
-
-_FORMS = {(True, 3), (True, 4), (False, 4)}
-"""What judgements look like: whether there are tabs, and the number of columns."""
-
-
-class Query(NamedTuple):
-    """One question of a dataset."""
-
-    id: str
-    text: str
-    metadata: dict[str, Any]
-
-    @property
-    def type(self) -> str | None:
-        """What kind of question it is, if its metadata say."""
-        values = (self.metadata.get(field) for field in TYPE_FIELDS)
-        return next((str(value) for value in values if isinstance(value, str | int)), None)
+__all__ = ["Dataset", "Query", "load_dataset", "read_qrels"]
 
 
 class Dataset(NamedTuple):
@@ -76,7 +67,7 @@ class Dataset(NamedTuple):
     def fingerprint(self) -> dict[str, str]:
         """Return the SHA-256 of every file it was read from, by name without ``.gz``."""
         names = [f"qrels/{self.split}.tsv", "queries.jsonl", "corpus.jsonl", "answers.jsonl"]
-        found = {name: _find(self.folder, name) for name in names}
+        found = {name: find_file(self.folder, name) for name in names}
         return {name: _digest(path) for name, path in found.items() if path is not None}
 
 
@@ -92,8 +83,10 @@ def load_dataset(folder: str | Path, split: str | None = None) -> Dataset:
             is about a query of the dataset.
     """
     folder = Path(folder)
-    path = _judgements_file(folder, split)
-    queries = _queries(_existing(folder, "queries.jsonl"))
+    if folder.is_dir():
+        existing_file(folder, "corpus.jsonl")
+    path = judgements_file(folder, split)
+    queries = read_queries(existing_file(folder, "queries.jsonl"))
     judgements = read_qrels(path)
     known = {query: gains for query, gains in judgements.items() if query in queries}
     if judgements and not known:
@@ -116,77 +109,13 @@ def load_dataset(folder: str | Path, split: str | None = None) -> Dataset:
     return Dataset(folder, queries, qrels, known, answers, name, tuple(notes))
 
 
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Read judgements in BEIR's form (query, document, gain between tabs) or TREC's (four columns).
-
-    A heading line is skipped.
-
-    Raises:
-        ConfigError: The file cannot be read, a line is malformed, or two lines contradict.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    form: tuple[bool, int] | None = None
-    for number, line in numbered_lines(path):
-        with parsing(path, number, "query, document and gain between tabs"):
-            tabs = "\t" in line
-            columns = line.split("\t") if tabs else line.split()
-            if number == 1 and not any(character.isdigit() for character in columns[-1]):
-                continue
-            form = form or (tabs, len(columns))
-            if (tabs, len(columns)) != form or form not in _FORMS:
-                raise ValueError(f"{len(columns)} columns between {'tabs' if tabs else 'spaces'}")
-            query, document, gain = columns[0], columns[-2], int(columns[-1])
-            if qrels.setdefault(query, {}).setdefault(document, gain) != gain:
-                raise ValueError(f"{document!r} was judged otherwise for {query!r} before")
-    return qrels
-
-
-def _queries(path: Path) -> dict[str, Query]:
-    queries: dict[str, Query] = {}
-    for number, line in numbered_lines(path):
-        with parsing(path, number, '{"_id": …, "text": …}'):
-            row = json.loads(line)
-            identifier = _identifier(row)
-            if identifier in queries:
-                raise ValueError(f"_id {identifier!r} was there before")
-            metadata = dict(row.get("metadata") or {})
-            metadata |= {field: row[field] for field in ("answer", "answers") if field in row}
-            queries[identifier] = Query(identifier, _text(row["text"]), metadata)
-    return queries
-
-
-def _identifier(row: dict[str, Any]) -> str:
-    value = row["_id"]
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise ValueError("_id is neither text nor number")
-    if any(character.isspace() for character in str(value)):
-        raise ValueError(f"_id {value!r} has white space, which TREC files cannot hold")
-    return _encodable(str(value))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("there is no text")
-    if len(value) > MAX_QUERY_CHARACTERS:
-        raise ValueError(f"the text has more than {MAX_QUERY_CHARACTERS} characters")
-    return _encodable(value)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("it holds unpaired surrogates") from error
-    return text
-
-
 def _gold_answers(folder: Path, queries: dict[str, Query]) -> dict[str, tuple[str, ...]]:
     found = {query.id: _answers_of(query.metadata) for query in queries.values()}
-    path = _find(folder, "answers.jsonl")
+    path = find_file(folder, "answers.jsonl")
     for number, line in numbered_lines(path) if path is not None else ():
         with parsing(path or folder, number, '{"_id": …, "answers": […]}'):
             row = json.loads(line)
-            found[_identifier(row)] = _answers_of(row)
+            found[identifier(row)] = _answers_of(row)
     return {query: answers for query, answers in found.items() if answers and query in queries}
 
 
@@ -194,35 +123,7 @@ def _answers_of(row: dict[str, Any]) -> tuple[str, ...]:
     """Return the gold answers of a query; nothing, or nothing but nulls, is no answer."""
     given = row.get("answers") if row.get("answers") is not None else row.get("answer")
     values = given if isinstance(given, list) else [given]
-    return tuple(_encodable(str(value)) for value in values if isinstance(value, str | int | float))
-
-
-def _judgements_file(folder: Path, split: str | None) -> Path:
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {str(folder)!r}", fix="check the path")
-    _existing(folder, "corpus.jsonl")
-    files = {path.name.partition(".tsv")[0]: path for path in (folder / "qrels").glob("*.tsv*")}
-    names = ", ".join(sorted(files)) or "none"
-    if split is None and len(files) == 1:
-        return next(iter(files.values()))
-    if split is None or split not in files:
-        asked = "" if split is None else f", not {split!r}"
-        raise ConfigError(
-            f"judgements in {str(folder)!r}: {names}{asked}",
-            fix="name one split" if files else "give a folder in BEIR layout, with qrels/*.tsv",
-        )
-    return files[split]
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
-
-
-def _existing(folder: Path, name: str) -> Path:
-    path = _find(folder, name)
-    if path is None:
-        raise ConfigError(f"{str(folder / name)!r} is missing", fix="give a folder in BEIR layout")
-    return path
+    return tuple(encodable(str(value)) for value in values if isinstance(value, str | int | float))
 
 
 def _digest(path: Path) -> str:

@@ -215,7 +215,7 @@ class _Evaluation:
             k=self.plan.k,
             limit=self.plan.limit,
             seed=self.plan.seed,
-            encoder=f"{Path(published.encoder).name}@{published.fingerprint[:8]}",
+            encoder=published.id,
             generation=published.number,
             settings=self.workspace.settings.model_dump(mode="json"),
             retrail=version("retrail"),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from io import StringIO
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .curves import RankCount, StepCurves
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _GRID, _MUTED = "#010203", "#040506", "#070809"
-_SERIES = {
+SERIES = {
     "keyword": ("#0a0b01", "s", "-"),
     "dense": ("#0a0b02", "D", "--"),
     "late": ("#0a0b03", "^", "-."),
@@ -31,8 +32,20 @@ _SERIES = {
 """Colour, marker and line of every system: none is told by its colour alone."""
 
 _VARIABLES = {_INK: "currentColor", _GRID: "var(--grid)", _MUTED: "var(--muted)"} | {
-    colour: f"var(--{system})" for system, (colour, _, _) in _SERIES.items()
+    colour: f"var(--{system})" for system, (colour, _, _) in SERIES.items()
 }
+_LIGHT = {
+    _INK: "#1c2024",
+    _GRID: "#e3e6ea",
+    _MUTED: "#b4bac2",
+    SERIES["keyword"][0]: "#0072b2",
+    SERIES["dense"][0]: "#b8860b",
+    SERIES["late"][0]: "#00815f",
+    SERIES["hybrid"][0]: "#a8467f",
+    SERIES[AGENT][0]: "#c2410c",
+}
+"""The light colours of the page, see ``templates/base.html``."""
+
 _STYLE = {
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _INK,
@@ -65,7 +78,7 @@ def plot_intervals(metrics: Metrics, names: Sequence[str], label: str) -> str:
         label: Says what the figure shows, for those who do not see it.
     """
     systems = list(metrics)
-    with _figure(2.1 * len(names) + 0.8, 0.3 * len(systems) + 0.95, label) as (figure, svg):
+    with page_figure(2.1 * len(names) + 0.8, 0.3 * len(systems) + 0.95, label) as (figure, svg):
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             for y, system in enumerate(systems):
@@ -88,7 +101,7 @@ def plot_types(by_type: Mapping[str, Metrics], names: Sequence[tuple[str, str]],
         label: Says what the figure shows.
     """
     types = list(by_type)
-    with _figure(3.3 * len(names) + 0.8, 0.3 * len(types) + 0.95, label) as (figure, svg):
+    with page_figure(3.3 * len(names) + 0.8, 0.3 * len(types) + 0.95, label) as (figure, svg):
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for panel, (system, metric) in zip(panels, names, strict=True):
             for y, name in enumerate(types):
@@ -103,13 +116,13 @@ def plot_types(by_type: Mapping[str, Metrics], names: Sequence[tuple[str, str]],
 
 def plot_steps(curves: StepCurves, label: str) -> str:
     """Draw how much evidence was retrieved and opened after so many steps."""
-    with _figure(5.2, 3.1, label) as (figure, svg):
+    with page_figure(5.2, 3.1, label) as (figure, svg):
         axes = figure.subplots()
         for points, system, name in (
             (curves.retrieved, "late", "retrieved"),
             (curves.opened, AGENT, "opened"),
         ):
-            colour, _, _ = _SERIES[system]
+            colour, _, _ = SERIES[system]
             steps = range(len(points))
             means = [point.mean or 0.0 for point in points]
             if all(point.low is not None for point in points):
@@ -126,10 +139,10 @@ def plot_steps(curves: StepCurves, label: str) -> str:
 
 def plot_reading(curves: Mapping[str, Sequence[float]], mean_opened: float, label: str) -> str:
     """Draw evidence recall against documents read, and where the agent stops on average."""
-    with _figure(5.2, 3.1, label) as (figure, svg):
+    with page_figure(5.2, 3.1, label) as (figure, svg):
         axes = figure.subplots()
         for system, values in curves.items():
-            colour, marker, line = _SERIES[system]
+            colour, marker, line = SERIES[system]
             axes.plot(
                 range(len(values)),
                 values,
@@ -158,12 +171,12 @@ def plot_reading(curves: Mapping[str, Sequence[float]], mean_opened: float, labe
 
 def plot_ranks(counts: Sequence[RankCount], label: str) -> str:
     """Draw at which ranks the opened documents were shown, evidence and other."""
-    with _figure(5.2, 3.1, label) as (figure, svg):
+    with page_figure(5.2, 3.1, label) as (figure, svg):
         axes = figure.subplots()
         places = range(len(counts))
         evidence = [count.evidence for count in counts]
         other = [count.other for count in counts]
-        axes.bar(places, evidence, color=_SERIES[AGENT][0], label="evidence")
+        axes.bar(places, evidence, color=SERIES[AGENT][0], label="evidence")
         axes.bar(places, other, bottom=evidence, color=_MUTED, label="other")
         axes.set_xticks(places, [count.label for count in counts])
         axes.set_xlabel("rank in the last list that showed it")
@@ -181,9 +194,9 @@ def plot_costs(points: Sequence[tuple[float, float]], cost: str, label: str) -> 
         cost: Name of the cost.
         label: Says what the figure shows.
     """
-    with _figure(5.2, 3.1, label) as (figure, svg):
+    with page_figure(5.2, 3.1, label) as (figure, svg):
         axes = figure.subplots()
-        colour = _SERIES[AGENT][0]
+        colour = SERIES[AGENT][0]
         # Recall takes few values: a small, fixed shift keeps equal points apart.
         shifts = [((i * 7919) % 101 / 100 - 0.5) * 0.05 for i in range(len(points))]
         axes.plot(
@@ -205,30 +218,37 @@ def plot_costs(points: Sequence[tuple[float, float]], cost: str, label: str) -> 
     return svg[0]
 
 
-def plot_differences(rows: Sequence[tuple[str, float, float, float]], label: str) -> str:
+def plot_differences(
+    rows: Sequence[tuple[str, float, float, float]],
+    label: str,
+    axis: str = "B − A, 95 % interval",
+    png: Path | None = None,
+) -> str:
     """Draw differences with their intervals around zero.
 
     Args:
         rows: ``(name, difference, low, high)``.
         label: Says what the figure shows.
+        axis: What the differences are.
+        png: Where to write it as a picture, too.
     """
-    with _figure(7.5, 0.26 * len(rows) + 0.9, label) as (figure, svg):
+    with page_figure(7.5, 0.26 * len(rows) + 0.9, label, png) as (figure, svg):
         axes = figure.subplots()
         axes.axvline(0, color=_INK, linewidth=0.8)
         for y, (_, difference, low, high) in enumerate(rows):
-            axes.plot([low, high], [y, y], color=_SERIES[AGENT][0], linewidth=2)
-            axes.plot([difference], [y], color=_SERIES[AGENT][0], marker="o", markersize=6)
+            axes.plot([low, high], [y, y], color=SERIES[AGENT][0], linewidth=2)
+            axes.plot([difference], [y], color=SERIES[AGENT][0], marker="o", markersize=6)
         axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel("B − A, 95 % interval")
+        axes.set_xlabel(axis)
     return svg[0]
 
 
 def _interval(axes: "Axes", found: Measured | None, y: float, system: str) -> None:
     if found is None or found.mean is None:
         return
-    colour, marker, _ = _SERIES[system]
+    colour, marker, _ = SERIES[system]
     if found.low is not None and found.high is not None:
         axes.plot([found.low, found.high], [y, y], color=colour, linewidth=2)
     axes.plot([found.mean], [y], color=colour, marker=marker, markersize=6)
@@ -251,8 +271,17 @@ def _quarters(points: Sequence[tuple[float, float]]) -> Iterator[tuple[float, Me
 
 
 @contextmanager
-def _figure(width: float, height: float, label: str) -> Iterator[tuple["Figure", list[str]]]:
-    """Give a figure to draw in; the list holds its SVG on leaving."""
+def page_figure(
+    width: float, height: float, label: str, png: Path | None = None
+) -> Iterator[tuple["Figure", list[str]]]:
+    """Give a figure to draw in; the list holds its SVG on leaving.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        label: Says what the figure shows, for those who do not see it.
+        png: Where to write the same figure as a picture, on white, for pages that take no SVG.
+    """
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -263,7 +292,27 @@ def _figure(width: float, height: float, label: str) -> Iterator[tuple["Figure",
         text = StringIO()
         nothing: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+        if png is not None:
+            _on_white(figure)
+            figure.savefig(png, dpi=144, facecolor="white", metadata={"Software": None})
     svg.append(_for_page(text.getvalue(), label))
+
+
+def _on_white(figure: "Figure") -> None:
+    """Give every part that has a placeholder colour the colour it has on a light page."""
+    from matplotlib.colors import to_hex
+
+    for part in figure.findobj():
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            read, write = getattr(part, f"get_{name}", None), getattr(part, f"set_{name}", None)
+            if read is None or write is None:
+                continue
+            try:
+                colour = to_hex(read())
+            except ValueError:  # "auto", or an array of colours
+                continue
+            if colour in _LIGHT:
+                write(_LIGHT[colour])
 
 
 def _for_page(svg: str, label: str) -> str:

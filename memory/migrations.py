@@ -58,3 +58,27 @@ def create_feedback(connection: sqlite3.Connection) -> None:
             UNIQUE (trajectory_id, key)
         )"""
     )
+
+
+@TRAJECTORIES.migration
+def number_finished(connection: sqlite3.Connection) -> None:
+    """Version 3: the order in which runs finished, by which a learner counts what is new.
+
+    A run is numbered once, when it is stored finished or first finishes. Numbers only grow, also
+    when the last runs are purged, which ``seq`` does not promise.
+    """
+    number = """INSERT INTO finished (trajectory_id) SELECT new.id
+        WHERE NOT EXISTS (SELECT 1 FROM finished WHERE trajectory_id = new.id)"""
+    for statement in (
+        """CREATE TABLE finished (
+            n INTEGER PRIMARY KEY AUTOINCREMENT,
+            trajectory_id TEXT NOT NULL UNIQUE REFERENCES trajectories (id) ON DELETE CASCADE
+        )""",
+        """INSERT INTO finished (trajectory_id)
+            SELECT id FROM trajectories WHERE status != 'running' ORDER BY seq""",
+        f"""CREATE TRIGGER finished_when_stored AFTER INSERT ON trajectories
+            WHEN new.status != 'running' BEGIN {number}; END""",
+        f"""CREATE TRIGGER finished_later AFTER UPDATE OF status ON trajectories
+            WHEN new.status != 'running' BEGIN {number}; END""",
+    ):
+        connection.execute(statement)

@@ -191,6 +191,17 @@ def find_completed(db: sqlite3.Connection, question: str, *, limit: int) -> list
     return [row_id for (row_id,) in rows]
 
 
+def count_finished(db: sqlite3.Connection, after: int) -> tuple[int, int]:
+    """Return the last number given to a finished run, or the mark, and how many follow it."""
+    sql = "SELECT coalesce(max(n), ?), COUNT(*) FROM finished WHERE n > ?"
+    return db.execute(sql, (after, after)).fetchone()
+
+
+def finished_through(mark: int | None) -> dict[str, object]:
+    """Make the condition for runs that had finished at a mark."""
+    return {"id IN (SELECT trajectory_id FROM finished WHERE n <= ?)": mark}
+
+
 def after_cursor(cursor: str | None) -> dict[str, object]:
     """Make the condition for what a list shows after the summary that has this cursor."""
     return {"started_at || '~' || printf('%020d', seq) < ?": cursor}

@@ -25,9 +25,11 @@ from .queries import (
     TrajectorySummary,
     after_cursor,
     append_step,
+    count_finished,
     criteria,
     exists,
     find_completed,
+    finished_through,
     import_run,
     read_page,
     read_texts,
@@ -145,6 +147,7 @@ class TrajectoryStore:
         status: Status | None = None,
         question: str | None = None,
         since: datetime | None = None,
+        through: int | None = None,
     ) -> Iterator[Trajectory]:
         """Read all runs in the order in which they were stored, holding one at a time.
 
@@ -153,8 +156,10 @@ class TrajectoryStore:
             status: only runs with this status.
             question: only runs whose question contains this, in any case.
             since: only runs that began then or later.
+            through: only runs that had finished at this mark of ``finished``.
         """
-        for stored in self._stored(batch, _conditions(status, question, since)):
+        wanted = _conditions(status, question, since) | finished_through(through)
+        for stored in self._stored(batch, wanted):
             yield self._parse(*stored)
 
     def find(self, question: str, limit: int = 3) -> list[Trajectory]:
@@ -163,6 +168,18 @@ class TrajectoryStore:
             ids = find_completed(db, question, limit=_at_least(0, "limit", limit))
             found = [(found_id, read_texts(db, found_id)) for found_id in ids]
         return [self._parse(*stored) for stored in found]
+
+    def finished(self, after: int = 0) -> tuple[int, int]:
+        """Count the runs that have finished since a mark, each once.
+
+        Args:
+            after: a mark, as this gave it before; 0 counts all.
+
+        Returns:
+            The mark of now, and how many there are.
+        """
+        with self._transaction() as db:
+            return count_finished(db, after)
 
     def count(
         self,

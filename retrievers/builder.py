@@ -23,15 +23,20 @@ from .dense import DenseWriter
 from .encoder import Encoded, Encoder
 from .keyword import KeywordWriter
 from .late import Layout
+from .late_form import late_form
 from .snapshot import read_manifest
 from .staging import Encoding, Pending, Staging
-from .vectors import SAMPLE_TEXTS, VectorFiles, VectorWriter, vectors_of
+from .token_reduction import reduced_documents
+from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a stage's name, what is done of it, and the total if known."""
 
 FORMAT = 1
 """Version of the generation folder."""
+
+MIN_DEAD_TOKENS = 100_000
+"""Dead token vectors up to which compacting is not worth a copy; 40 MB by default."""
 
 _KEEP_ENCODERS = 2
 """Encoders whose vectors are kept, so that a rollback need not encode again."""
@@ -51,8 +56,13 @@ def quiet(stage: str, done: int, total: int | None) -> None:
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = ("language", "max_tokens", "chunk_tokens", "late_dim")
-    return {name: getattr(settings, name) for name in names}
+    names = ("language", "max_tokens", "chunk_tokens")
+    form = late_form(settings)
+    return {name: getattr(settings, name) for name in names} | {
+        "late_dim": form.dim,
+        "late_codec": form.codec,
+        "late_tokens": form.tokens,
+    }
 
 
 class Builder:
@@ -84,6 +94,7 @@ class Builder:
         try:
             files = self._new_files(encoder) if fresh else self._files(encoder)
             self._encode(encoder, files, progress)
+            files = self._compacted(encoder, files)
             with ExitStack() as on_error:
                 on_error.callback(shutil.rmtree, folder, ignore_errors=True)
                 self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
@@ -96,14 +107,26 @@ class Builder:
             ) from error
         return Built(number, folder, encoder)
 
-    def publish(self, built: Built) -> int:
-        """Make a built generation the one that is served; returns its number."""
+    def publish(self, built: Built, query: str | None = None) -> int:
+        """Make a built generation the one that is served; returns its number.
+
+        Args:
+            built: The generation.
+            query: Its query side. By default the one that serves stays if its passages' encoder
+                does: for those of another it would be meaningless.
+        """
         final = self.root / "index" / str(built.number)
         shutil.rmtree(final, ignore_errors=True)  # of a process killed after its renaming
         built.folder.rename(final)
-        encoder = built.encoder
+        encoder, before = built.encoder, self.corpus.published()
+        if query is None:
+            same = before is not None and before.fingerprint == encoder.fingerprint
+            query = before.query if before and same else ""
         self.staging.publish(
-            base=self.settings.encoder, encoder=encoder.name, fingerprint=encoder.fingerprint
+            base=self.settings.encoder,
+            encoder=encoder.name,
+            fingerprint=encoder.fingerprint,
+            query=query,
         )
         self._sweep(built.number)
         return built.number
@@ -120,22 +143,47 @@ class Builder:
         served = read_manifest(folder) if folder else {}
         same = served.get("fingerprint") == encoder.fingerprint
         name = vectors_of(served) if same else self._newest(encoder.fingerprint)
-        return self._named(name or encoder.fingerprint, encoder)
+        return self._named(name or self._key(encoder.fingerprint), encoder)
 
     def _new_files(self, encoder: Encoder) -> VectorFiles:
         """Start new vectors of an encoder, as those that serve must stay until they are ready."""
-        files = self._named(f"{encoder.fingerprint}.{self.staging.generation}", encoder)
+        name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
+        files = self._named(name, encoder)
         self.staging.forget(files.name)  # of a process killed before it published
         shutil.rmtree(files.folder, ignore_errors=True)
         return files
 
     def _named(self, name: str, encoder: Encoder) -> VectorFiles:
-        folder = self.root / "vectors" / name
-        return VectorFiles(folder, dim=encoder.dim, late_dim=self.settings.late_dim)
+        folder, form = self.root / "vectors" / name, late_form(self.settings)
+        return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
+
+    def _key(self, fingerprint: str) -> str:
+        return fingerprint + late_form(self.settings).suffix
 
     def _newest(self, fingerprint: str) -> str | None:
-        names = [path.name for path in (self.root / "vectors").glob(f"{fingerprint}*")]
-        return max(names, key=lambda name: int(name.partition(".")[2] or 0), default=None)
+        key = self._key(fingerprint)
+        names = [path.name for path in (self.root / "vectors").glob(f"{key}*")]
+        fitting = [name for name in names if name.partition(".")[0] == key]
+        return max(fitting, key=lambda name: int(name.partition(".")[2] or 0), default=None)
+
+    def _compacted(self, encoder: Encoder, files: VectorFiles) -> VectorFiles:
+        """Copy what is alive to new files once most is dead; the old ones stay while they serve."""
+        sql = f"""SELECT e.hash, e.row, e.offset, e.length FROM encodings e
+            WHERE e.encoder = :e AND EXISTS (SELECT 1 FROM passages p JOIN documents d
+                ON d.id = p.document WHERE p.hash = e.hash AND {VISIBLE}) ORDER BY e.row"""
+        alive = self.corpus.rows(sql, {"e": files.name, "g": self.staging.generation})
+        total = "SELECT coalesce(sum(length), 0) FROM encodings WHERE encoder = ?"
+        (tokens,) = self.corpus.rows(total, (files.name,))[0]
+        dead = tokens - sum(length for *_, length in alive)
+        if dead <= max(tokens // 2, MIN_DEAD_TOKENS):
+            return files
+        target = self._new_files(encoder)
+        places = files.compact(target, [Place(*place) for _, *place in alive])
+        self.staging.encoded(
+            target.name,
+            [Encoding(row[0], *place) for row, place in zip(alive, places, strict=True)],
+        )
+        return target
 
     def _encode(self, encoder: Encoder, files: VectorFiles, progress: Progress) -> None:
         total = self.staging.count_pending(files.name)
@@ -148,7 +196,7 @@ class Builder:
             if writer.basis is None:
                 done = self._encode_sample(encoder, writer, pending, total, progress)
             for window in batched(pending, encoder.batch_size * 64):
-                for batch in batched(encoder.documents([p.text for p in window]), 32):
+                for batch in batched(self._documents(encoder, [p.text for p in window]), 32):
                     self._acknowledge(writer, [(window[i], e) for i, e in batch])
                     done += len(batch)
                     progress("encoding", done, total)
@@ -166,12 +214,16 @@ class Builder:
         """Encode the first texts in memory, fit the basis to them, then write them."""
         sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
         encoded: list[tuple[Pending, Encoded]] = []
-        for i, vectors in encoder.documents([item.text for item in sample]):
+        for i, vectors in self._documents(encoder, [item.text for item in sample]):
             encoded.append((sample[i], vectors))
             progress("encoding", len(encoded), total)
         writer.fit([vectors for _, vectors in encoded])
         self._acknowledge(writer, encoded)
         return len(encoded)
+
+    def _documents(self, encoder: Encoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
+        form = late_form(self.settings)
+        return reduced_documents(encoder, texts, form.tokens, self.settings.language)
 
     def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
         places = writer.append([vectors for _, vectors in batch])
@@ -276,14 +328,16 @@ class Builder:
         return [row[0] for row in self.corpus.rows(sql, (number,))]
 
     def _folder(self, published: Published) -> Path | None:
-        folder = self.root / "index" / str(published.number)
+        folder = self.root / "index" / str(published.folder)
         return folder if (folder / "manifest.json").exists() else None
 
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
         kept: set[str | None] = set()
+        sql = "SELECT coalesce(folder, number) FROM generations WHERE number >= ?"
+        read = {str(row[0]) for row in self.corpus.rows(sql, (number - 1,))}
         for folder in (self.root / "index").iterdir():
-            if not folder.name.isdigit() or int(folder.name) < number - 1:
+            if folder.name not in read:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 with suppress(CorruptStore):

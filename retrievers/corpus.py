@@ -69,6 +69,13 @@ def create_corpus(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+@CORPUS.migration
+def name_query_sides(connection: sqlite3.Connection) -> None:
+    """Version 2: a generation may have a query side, and may read the files of an earlier one."""
+    connection.execute("ALTER TABLE generations ADD COLUMN query TEXT NOT NULL DEFAULT ''")
+    connection.execute("ALTER TABLE generations ADD COLUMN folder INTEGER")
+
+
 class Published(NamedTuple):
     """A published generation of the index."""
 
@@ -76,9 +83,25 @@ class Published(NamedTuple):
     base: str
     """The encoder that the settings named."""
     encoder: str
-    """The encoder that serves: the base, or a trained model inside the workspace."""
+    """The encoder of the passages: the base, or a trained model inside the workspace."""
     fingerprint: str
+    """Of the passages' encoder."""
     published_at: str
+    query: str
+    """The version whose query side encodes queries; empty if the passages' encoder does."""
+    folder: int
+    """The generation whose files in ``index/`` are read: this one, or one of the same passages."""
+
+    @property
+    def serving(self) -> str:
+        """What encodes queries: the query side's version, else the passages' encoder."""
+        return self.query or self.encoder
+
+    @property
+    def id(self) -> str:
+        """Short identity of both sides for trajectories: ``name@fingerprint[+version]``."""
+        side = f"+{Path(self.query).name}" if self.query else ""
+        return f"{Path(self.encoder).name}@{self.fingerprint[:8]}{side}"
 
 
 class Listed(NamedTuple):
@@ -115,7 +138,10 @@ class Corpus:
 
     def published(self) -> Published | None:
         """Return the newest published generation, or None before the first."""
-        rows = self.rows("SELECT * FROM generations ORDER BY number DESC LIMIT 1")
+        rows = self.rows(
+            "SELECT number, base, encoder, fingerprint, published_at, query, "
+            "coalesce(folder, number) FROM generations ORDER BY number DESC LIMIT 1"
+        )
         return Published(*rows[0]) if rows else None
 
     def counts(self, generation: int) -> tuple[int, int]:
@@ -156,6 +182,13 @@ class Corpus:
             f"there is no document or passage {identifier!r}",
             fix=f"use an id from a result list (near: {names})",
         )
+
+    def passage_rows(self, doc_id: str, n: int | None, generation: int) -> NDArray[np.int64]:
+        """Return the row ids of a document's passages, or of its n-th alone."""
+        sql = f"""SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
+            WHERE d.doc_id = :doc AND {VISIBLE} AND p.n = coalesce(:n, p.n) ORDER BY p.id"""
+        rows = self.rows(sql, {"doc": doc_id, "g": generation, "n": n})
+        return np.array([row[0] for row in rows], np.int64)
 
     def document(self, doc_id: str, generation: int) -> Document:
         """Return a whole document, its text joined from its passages."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import BackendUnavailable, ConfigError
 from ..core.settings import EMBEDDED_ENCODER
+from .token_spans import TokenSpan, spans_of
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
@@ -158,6 +159,28 @@ class Encoder:
                 yield from zip(
                     positions, self._batch([texts[i] for i in positions], "document"), strict=True
                 )
+
+    def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
+        """Return the characters that each token vector of a text stands for.
+
+        Raises:
+            ConfigError: The encoder is a multi-vector model or has no fast tokenizer.
+        """
+        tokenizer: Any = self.model.tokenizer
+        if self.multi_vector or not getattr(tokenizer, "is_fast", False):
+            raise ConfigError(
+                f"encoder {self.name!r} cannot tell which words its token vectors stand for",
+                fix="set a bi-encoder with a fast tokenizer",
+            )
+        prompt = (self.model.prompts or {}).get(kind) or ""
+        with self._lock:  # truncation is a state of the tokenizer
+            read = tokenizer(
+                prompt + text,
+                truncation="longest_first",
+                max_length=self.model.max_seq_length,
+                return_offsets_mapping=True,
+            )
+        return spans_of(read["offset_mapping"], read.word_ids(0), prompt, text)
 
     def _batch(self, texts: list[str], kind: Kind) -> list[Encoded]:
         import torch

@@ -38,11 +38,10 @@ class AddReport(NamedTuple):
 
 
 class Candidate:
-    """A generation built aside, with the snapshot to measure it by."""
+    """A generation aside of what serves, with the snapshot to measure it by."""
 
-    def __init__(self, encoder: Encoder, snapshot: Snapshot) -> None:
-        """Hold what was built."""
-        self.encoder = encoder
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Hold what may come to serve."""
         self.snapshot = snapshot
         self.wanted = False
 
@@ -102,29 +101,85 @@ class Index(Searcher):
             candidate.publish()
         return self.generation
 
+    def serve(self, encoder: str, query: str = "", *, progress: Progress = quiet) -> int:
+        """Serve a pair of encoders: at once if the passages keep theirs, else encoding them aside.
+
+        Args:
+            encoder: Name of the passages' encoder.
+            query: Version of the query side; empty for none.
+            progress: Is told about encoding and building.
+
+        Raises:
+            CorruptStore: What is to serve is missing or damaged; nothing has changed.
+            IndexMismatch: The query side is not for the passages of this encoder.
+        """
+        if encoder == self.published.encoder:
+            prepared = self.query_candidate(query, progress=progress)
+        else:
+            prepared = self.candidate(self.load(encoder), query, progress=progress)
+        with prepared as candidate:
+            candidate.snapshot.encode("ready")
+            candidate.publish()
+        return self.generation
+
     @contextmanager
-    def candidate(self, encoder: Encoder, *, progress: Progress = quiet) -> Iterator["Candidate"]:
+    def candidate(
+        self, encoder: Encoder, query: str = "", *, progress: Progress = quiet
+    ) -> Iterator["Candidate"]:
         """Build a generation with another encoder aside, to be measured before it may serve.
 
         On leaving the context it is published if its ``publish`` was called, else deleted.
+
+        Args:
+            encoder: Of the passages.
+            query: Version of the query side; empty for none.
+            progress: Is told about encoding and building.
         """
         with self._writing() as staging:
             self._publish(staging, progress)
+            encode = self.query_side(query, encoder) if query else encoder.query
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
-            encode = lru_cache(maxsize=4096)(encoder.query)
+            vectors = self.root / "vectors"
             candidate = Candidate(
-                encoder, Snapshot(built.folder, self.root / "vectors", self.settings, encode)
+                Snapshot(built.folder, vectors, self.settings, lru_cache(maxsize=4096)(encode))
             )
             try:
                 yield candidate
             finally:
                 candidate.snapshot.close()
                 if candidate.wanted:
-                    builder.publish(built)
+                    builder.publish(built, query)
                     self._loaded = encoder
                 else:
                     builder.discard(built)
+
+    @contextmanager
+    def query_candidate(self, query: str, *, progress: Progress = quiet) -> Iterator["Candidate"]:
+        """Search what serves by another query side, to be measured before it may serve.
+
+        No passage is encoded and no file copied: publishing it is one row of the database.
+
+        Args:
+            query: Its version; empty for the passages' encoder itself.
+            progress: Is told of publishing what was staged before.
+        """
+        with self._writing() as staging:
+            self._publish(staging, progress)
+            wanted = self.published._replace(query=query)
+            candidate = Candidate(self._open(wanted))
+            try:
+                yield candidate
+            finally:
+                candidate.snapshot.close()
+            if candidate.wanted:
+                staging.publish(
+                    base=wanted.base,
+                    encoder=wanted.encoder,
+                    fingerprint=wanted.fingerprint,
+                    query=query,
+                    folder=wanted.folder,
+                )
 
     def rebuild(self, *, progress: Progress = quiet) -> int:
         """Cut, encode and index the whole corpus again, as the settings now say."""
@@ -151,6 +206,16 @@ class Index(Searcher):
 
     def _builder(self, staging: Staging) -> Builder:
         return Builder(self.root, self.corpus, staging, self.settings)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the write lock, so that nothing is published meanwhile.
+
+        Raises:
+            WorkspaceLocked: Another process is writing.
+        """
+        with self._writing(check=False):
+            yield
 
     @contextmanager
     def _writing(self, *, check: bool = True) -> Iterator[Staging]:

@@ -19,7 +19,7 @@ from .ranked import Ranked
 
 _ANALYSER = "words"
 _WRITER_BYTES = 64_000_000
-_STEMMERS = {
+STEMMERS = {
     "ar": "arabic", "da": "danish", "de": "german", "el": "greek", "en": "english",
     "es": "spanish", "fi": "finnish", "fr": "french", "hu": "hungarian", "it": "italian",
     "nl": "dutch", "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian",
@@ -139,6 +139,6 @@ def _analyser(language: str) -> Any:
         .filter(Filter.lowercase())
         .filter(Filter.ascii_fold())
     )
-    if language in _STEMMERS:
-        builder = builder.filter(Filter.stemmer(_STEMMERS[language]))
+    if language in STEMMERS:
+        builder = builder.filter(Filter.stemmer(STEMMERS[language]))
     return builder.build()

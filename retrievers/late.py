@@ -1,8 +1,8 @@
-"""Late interaction: exact MaxSim over memory-mapped token vectors of chosen candidates.
+"""Late interaction: token by token scores over memory-mapped token vectors of chosen candidates.
 
 A query's score for a passage is the sum over query tokens of the best inner product with any
-passage token (ColBERT, Khattab & Zaharia 2020, eq. 3). Vectors stay on disk in half precision;
-a candidate's slice is widened to single precision, exactly, when it is scored.
+passage token (ColBERT, Khattab & Zaharia 2020, eq. 3), or of another pooling of them. Vectors stay
+on disk as a codec stored them; a candidate's slice is widened when it is scored.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .codecs import Codec, Half, Stored, decoded
 from .encoder import Vectors
 from .ranked import Ranked
+from .similarity_pooling import Pooling, pool
 from .vectors import Basis
-
-_BIAS = np.float32(2.0**112)
-"""Between the exponent biases of single (127) and half precision (15)."""
-
-_SIGN_AND_MAGNITUDE = np.int32(-0x70000001)
-"""Clears the three bits between sign and exponent that widening a negative half sets."""
 
 
 class Layout(NamedTuple):
@@ -43,14 +39,23 @@ class Layout(NamedTuple):
 class LateScorer:
     """Scores candidates of one published generation."""
 
-    def __init__(self, layout: Layout, tokens: NDArray[np.float16], basis: Basis) -> None:
-        """Map what the layout points into."""
+    def __init__(
+        self,
+        layout: Layout,
+        tokens: Stored,
+        basis: Basis,
+        codec: Codec | None = None,
+        pooling: Pooling = Pooling(),  # noqa: B008  (immutable)
+    ) -> None:
+        """Map what the layout points into; half precision unless another codec stored it."""
         self.layout = layout
-        self._halves = np.asarray(tokens).view(np.int16)  # slices of a memmap cost more
+        self._tokens = np.asarray(tokens)  # slices of a memmap cost more
         self._basis = basis
+        self._codec = codec or Half({})
+        self._pooling = pooling
 
     def score(self, query_tokens: Vectors, ids: NDArray[np.int64]) -> Ranked:
-        """Rank candidates by MaxSim.
+        """Rank candidates.
 
         Args:
             query_tokens: Shape ``(query tokens, token_dim)``, unit length, not yet projected.
@@ -59,16 +64,31 @@ class LateScorer:
         at = self.layout.find(np.sort(ids))
         if not len(at) or not len(query_tokens):
             return Ranked.empty()
-        # Half-precision bits, moved to where single precision has them, are the numbers themselves
-        # but for a power of two, which the query takes. Several times faster than numpy's cast.
-        query = (self._basis.project(query_tokens) * _BIAS).T.copy()  # (late_dim, q)
+        query = self._codec.query(self._basis.project(query_tokens))  # (widened dim, q)
         offsets, lengths = self.layout.offsets[at], self.layout.lengths[at]
-        bits = np.empty((lengths.max(), len(query)), np.int32)
+        scratch = np.empty((lengths.max(), len(query)), np.float32)
         scores = np.zeros(len(at), np.float32)
         for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
             if length:
-                wide = bits[:length]
-                np.left_shift(self._halves[offset : offset + length], 13, out=wide, dtype=np.int32)
-                np.bitwise_and(wide, _SIGN_AND_MAGNITUDE, out=wide)
-                scores[i] = (wide.view(np.float32) @ query).max(axis=0).sum()
+                wide = self._codec.widen(self._tokens[offset : offset + length], scratch)
+                scores[i] = pool(wide @ query, self._pooling).sum()
         return Ranked.of(self.layout.ids[at], scores)
+
+    def similarities(
+        self, query_tokens: Vectors, row: int, tokens: Vectors | None = None
+    ) -> Vectors:
+        """Return what a passage's score is pooled from, shape ``(tokens, query tokens)``.
+
+        Args:
+            query_tokens: As for :meth:`score`.
+            row: The passage's row id.
+            tokens: Its token vectors, not yet projected; the stored ones if not given.
+        """
+        if tokens is None:
+            (at,) = self.layout.find(np.array([row]))
+            start, length = self.layout.offsets[at], self.layout.lengths[at]
+            stored = self._tokens[start : start + length]
+            projected = decoded(self._codec, stored, self._basis.axes.shape[1])
+        else:
+            projected = self._basis.project(tokens)
+        return projected @ self._basis.project(query_tokens).T

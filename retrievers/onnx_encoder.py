@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import Encoded, Kind
+from .token_spans import TokenSpan, spans_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -39,6 +40,10 @@ class TextEncoder(Protocol):
 
     def documents(self, texts: Sequence[str]) -> Iterator[tuple[int, Encoded]]:
         """Encode texts, yielding ``(position, vectors)``."""
+        ...
+
+    def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
+        """Return the characters that each token vector of a text stands for."""
         ...
 
 
@@ -90,6 +95,12 @@ class OnnxEncoder:
         for start in range(0, len(order), _BATCH):
             at = order[start : start + _BATCH]
             yield from zip(at, self._batch([texts[i] for i in at], "document"), strict=True)
+
+    def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
+        """Return the characters that each token vector of a text stands for."""
+        prompt = self.card.prompts.get(kind) or ""
+        read = self._tokenizer.encode(prompt + text)
+        return spans_of(read.offsets, read.word_ids, prompt, text)
 
     def _batch(self, texts: list[str], kind: Kind) -> list[Encoded]:
         prompt = self.card.prompts.get(kind) or ""

@@ -22,8 +22,11 @@ from .boosts import boost
 from .builder import built_from
 from .corpus import Corpus, Published
 from .encoder import Encoded, Encoder
+from .explain import Explanation, Tokens, explain
 from .onnx_encoder import OnnxEncoder, TextEncoder
+from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
+from .similarity_pooling import Pooling
 from .snapshot import REBUILD, By, Snapshot, Within
 from .staging import encoder_text
 
@@ -136,6 +139,39 @@ class Searcher:
         """Search a given generation, such as a candidate that does not serve yet."""
         return self._hits(self._documents(snapshot, by, query, k, None), by)
 
+    def explain(self, query: str, identifier: str) -> Explanation:
+        """Say which words of a passage give it its late score.
+
+        Args:
+            query: What is looked for.
+            identifier: A passage's id, or a document's: its best passage is taken.
+
+        Raises:
+            ConfigError: The query is empty or too long, or the encoder is a multi-vector model.
+            ToolError: There is no such passage.
+        """
+        _check(query, "late", "late", 1)
+        if not query.strip():
+            raise ConfigError("the query is empty", fix="say what to look for")
+        generation, snapshot = self._serving()
+        doc_id, n = self.corpus.open(identifier, generation)
+        rows = self.corpus.passage_rows(doc_id, n, generation)
+        (row, *_) = snapshot.late(query, 1, rows).ids.tolist()
+        passage = self.corpus.passages([row])[row]
+        encoder = self._reader(self.published)
+        text, again = encoder_text(passage.title, passage.text), None
+        if self.settings.late_tokens != "all":
+            ((_, encoded),) = encoder.documents([text])
+            again = encoded.tokens
+        return explain(
+            Tokens(encoder.token_spans(query, "query"), query),
+            passage,
+            encoder.token_spans(text, "document"),
+            snapshot.similarities(query, row, again),
+            pooling=Pooling.of(self.settings),
+            stored=again is None,
+        )
+
     def passages(self, passage_ids: Iterable[str]) -> dict[str, Passage]:
         """Return passages by id, in the order asked for; ids that are gone are left out."""
         published = self.corpus.published()
@@ -154,9 +190,10 @@ class Searcher:
         return {name: encoder_text(p.title, p.text) for name, p in found.items()}
 
     def similarities(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return the cosine of each text with a query, by the encoder that serves."""
-        encoder = self._reader(self.corpus.published())
-        vector = encoder.query(query).dense
+        """Return the cosine of each text with a query, by the encoders that serve."""
+        published = self.corpus.published()
+        encoder = self._reader(published)
+        vector = (self.snapshot().encode if published else encoder.query)(query).dense
         cosines = [0.0] * len(texts)
         for at, encoded in encoder.documents(texts):
             cosines[at] = float(encoded.dense @ vector)
@@ -184,7 +221,7 @@ class Searcher:
             return self._snapshot
 
     def encoder(self) -> Encoder:
-        """Return the model that serves, loading it on first use."""
+        """Return the model that encodes passages, loading it on first use."""
         return self._encoder_of(self.corpus.published())
 
     def _encoder_of(self, published: Published | None) -> Encoder:
@@ -210,25 +247,33 @@ class Searcher:
             if published is None or (self._given and self._given.name == published.encoder):
                 return self._encoder_of(published)
             if self._exported is None or self._exported[0] != published.fingerprint:
-                self._exported = (published.fingerprint, self._export(published))
+                reader = _exported(published.fingerprint, lambda: self._encoder_of(published))
+                self._exported = (published.fingerprint, reader)
             return self._exported[1]
 
-    def _export(self, published: Published) -> TextEncoder:
-        if ready := OnnxEncoder.open(published.fingerprint):
-            return ready
-        from .onnx_export import export
+    def query_side(
+        self, version: str, passages: Passages | Encoder, *, exported: bool = True
+    ) -> Callable[[str], Encoded]:
+        """Load the query side of a version, such as ``models/dense/0007``; see ``query_encoder``.
 
-        encoder = self._encoder_of(published)
-        return export(encoder) or encoder
+        Args:
+            version: Its reference.
+            passages: The encoder whose passage vectors are searched.
+            exported: Take its model from the cache of exported encoders where it is there.
+        """
+
+        def load(folder: Path, fingerprint: str) -> TextEncoder:
+            name = folder.relative_to(self.root).as_posix()
+            weights = lambda: checked(self.load(name), fingerprint)  # noqa: E731
+            return _exported(fingerprint, weights) if exported else weights()
+
+        return query_encoder(self.root / version, passages, load)
 
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
         local = self.root / name
         if name.startswith("models/") and not (local / "modules.json").exists():
-            raise CorruptStore(
-                f"the weights of the model {name!r} are missing",
-                fix="retrail models promote 0 serves the encoder of the settings again",
-            )
+            raise CorruptStore(f"the weights of the model {name!r} are missing", fix=PROMOTE_0)
         encoder = Encoder.load(
             str(local) if (local / "modules.json").exists() else name,
             max_tokens=self.settings.max_tokens,
@@ -240,7 +285,7 @@ class Searcher:
     def _open(self, published: Published) -> Snapshot:
         """Open a generation after checking that the settings are those it was built with."""
         snapshot = Snapshot(
-            self.root / "index" / str(published.number),
+            self.root / "index" / str(published.folder),
             self.root / "vectors",
             self.settings,
             self._queries(published),
@@ -260,8 +305,16 @@ class Searcher:
 
     def _queries(self, published: Published) -> Callable[[str], Encoded]:
         """Encode queries for one generation with its own model, even after another took over."""
-        encoder = lru_cache(maxsize=1)(lambda: self._reader(published))
-        return lru_cache(maxsize=256)(lambda query: encoder().query(query))
+
+        def load() -> Callable[[str], Encoded]:
+            def ask(text: str) -> Encoded:
+                return self._reader(published).query(text)
+
+            passages = Passages(published.fingerprint, ask)
+            return self.query_side(published.query, passages) if published.query else ask
+
+        loaded = lru_cache(maxsize=1)(load)
+        return lru_cache(maxsize=256)(lambda query: loaded()(query))
 
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""
@@ -297,6 +350,16 @@ class Searcher:
         return [
             Hit(passage, score, rank, retriever) for rank, (passage, score) in enumerate(found, 1)
         ]
+
+
+def _exported(fingerprint: str, load: Callable[[], Encoder]) -> TextEncoder:
+    """Return the exported encoder of a fingerprint, else load it to export it, if that works."""
+    if ready := OnnxEncoder.open(fingerprint):
+        return ready
+    from .onnx_export import export
+
+    encoder = load()
+    return export(encoder) or encoder
 
 
 def _check(query: str, by: str, rank_by: str, k: int) -> None:

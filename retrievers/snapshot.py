@@ -16,25 +16,29 @@ from numpy.typing import NDArray
 from ..core.errors import CorruptStore
 from ..core.settings import Settings
 from .dense import DenseIndex
-from .encoder import Encoded
+from .encoder import Encoded, Vectors
 from .fusion import fuse
 from .keyword import KeywordIndex
 from .late import LateScorer, Layout
 from .ranked import Ranked
-from .vectors import VectorFiles, vectors_of
+from .similarity_pooling import Pooling
+from .vectors import VectorFiles, stored_files
 
 By = Literal["keyword", "dense", "late", "hybrid"]
 Within = NDArray[np.int64] | None
 
 REBUILD = "retrail doctor --rebuild"
 
+_BEFORE_CODECS = {"late_codec": "fp16", "late_tokens": "all"}
+"""What manifests say that were written before there was a choice."""
+
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what a generation was built from."""
     path = folder / "manifest.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return _BEFORE_CODECS | json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
         raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
 
 
@@ -125,6 +129,19 @@ class Snapshot:
         weights = self.settings.weights.model_dump()
         return fuse(rankings, weights, self.settings.fusion)
 
+    def similarities(self, query: str, row: int, tokens: Vectors | None = None) -> Vectors:
+        """Return the similarities that a passage's late score is pooled from.
+
+        Args:
+            query: What is looked for.
+            row: The passage's row id.
+            tokens: Its token vectors; the stored ones if not given.
+
+        Returns:
+            Shape ``(passage tokens, query tokens)``.
+        """
+        return self._late.similarities(self.encode(query).tokens, row, tokens)
+
     def documents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the document row id of each passage row id."""
         return self.layout.documents[self.layout.find(ids)]
@@ -157,8 +174,7 @@ class Snapshot:
 
     @cached_property
     def _files(self) -> VectorFiles:
-        dim, late_dim = self.manifest["dim"], self.manifest["late_dim"]
-        return VectorFiles(self._root / vectors_of(self.manifest), dim=dim, late_dim=late_dim)
+        return stored_files(self._root, self.manifest)
 
     @cached_property
     def _dense_vectors(self) -> NDArray[np.float32]:
@@ -173,7 +189,8 @@ class Snapshot:
             raise CorruptStore(f"{str(self._files.folder)!r} has no basis", fix=REBUILD)
         tokens = self._files.tokens(basis.axes.shape[1])
         self._check_length(len(tokens), self.layout.offsets + self.layout.lengths)
-        return LateScorer(self.layout, tokens, basis)
+        pooling = Pooling.of(self.settings)
+        return LateScorer(self.layout, tokens, basis, self._files.codec, pooling)
 
     def _check_length(self, stored: int, ends: NDArray[np.int64]) -> None:
         if ends.max(initial=0) > stored:

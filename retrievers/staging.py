@@ -119,13 +119,30 @@ class Staging:
         """Drop every acknowledgement of an encoder whose vector files are gone."""
         self.corpus.rows("DELETE FROM encodings WHERE encoder = ?", (encoder,))
 
-    def publish(self, *, base: str, encoder: str, fingerprint: str) -> int:
-        """Make the staged generation the one that is read, and drop rows nobody can see."""
+    def publish(
+        self,
+        *,
+        base: str,
+        encoder: str,
+        fingerprint: str,
+        query: str = "",
+        folder: int | None = None,
+    ) -> int:
+        """Make the staged generation the one that is read, and drop rows nobody can see.
+
+        Args:
+            base: See :class:`Published`, here and below.
+            encoder: Of the passages.
+            fingerprint: Its.
+            query: Version of the query side, if there is one.
+            folder: Number of the generation whose files are read, if it has none of its own.
+        """
         generation = self.generation
         with self._writing() as db:
             db.execute(
-                "INSERT INTO generations VALUES (?, ?, ?, ?, ?)",
-                (generation, base, encoder, fingerprint, utc_now()),
+                "INSERT INTO generations (number, base, encoder, fingerprint, published_at, query, "
+                "folder) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (generation, base, encoder, fingerprint, utc_now(), query, folder),
             )
             # Readers may still be at the generation before; what it shows must stay.
             db.execute("DELETE FROM documents WHERE died < ?", (generation,))

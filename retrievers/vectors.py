@@ -1,12 +1,14 @@
 """Vector files of one encoder: append-only, memory-mapped, shared by every generation.
 
-``dense.f32`` holds one row a text; ``tokens.f16`` the token vectors of all texts end to end,
-reduced by PCA on centred vectors (``basis.npz``), normalised again. Only what the corpus database
-has acknowledged counts: a tail left by a killed process is cut off by the next writer. Readers map
-the files as they are; appending never moves what they see.
+``dense.f32`` holds one row a text; ``tokens.*`` the token vectors of all texts end to end, reduced
+by PCA on centred vectors (``basis.npz``, with the codec's tables), normalised again and compressed
+by the codec that the suffix names. Only what the corpus database has acknowledged counts: a tail
+left by a killed process is cut off by the next writer. Readers map the files as they are; appending
+never moves what they see, and compacting writes other files.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +16,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
+from ..core.settings import LateCodec
+from .codecs import CODECS, Codec, Stored, Tables
 from .encoder import Encoded, Vectors
 
 SAMPLE_TEXTS = 512
 """Texts whose token vectors fit the basis; they are the first ones, in random order."""
 
 _SAMPLE_TOKENS = 100_000
+
+_COPIED = 512
+"""Texts whose vectors are copied at once."""
+
+
+class Place(NamedTuple):
+    """Where the vectors of a text lie."""
+
+    row: int
+    """Of the dense vector."""
+    offset: int
+    """The first token."""
+    length: int
+    """How many tokens."""
 
 
 class Basis(NamedTuple):
@@ -61,11 +80,12 @@ def fit_basis(matrices: Sequence[Vectors], dim: int) -> Basis:
 class VectorFiles:
     """The three files of one encoder in one folder."""
 
-    def __init__(self, folder: Path, *, dim: int, late_dim: int) -> None:
+    def __init__(self, folder: Path, *, dim: int, late_dim: int, codec: LateCodec = "fp16") -> None:
         """Name the folder; nothing is read or created yet."""
         self.folder = folder
         self.dim = dim
         self.late_dim = late_dim
+        self.codec_name: LateCodec = codec
 
     @property
     def name(self) -> str:
@@ -75,12 +95,26 @@ class VectorFiles:
     @property
     def basis(self) -> Basis | None:
         """The projection, once it has been fitted."""
+        stored = self._stored()
+        return Basis(stored["mean"], stored["axes"]) if stored else None
+
+    @property
+    def codec(self) -> Codec:
+        """What the token vectors are read with.
+
+        Raises:
+            CorruptStore: Its tables are missing or damaged.
+        """
+        return CODECS[self.codec_name](self._stored() or {})
+
+    def _stored(self) -> dict[str, Vectors] | None:
         path = self.folder / "basis.npz"
         if not path.exists():
             return None
+        wanted = {"mean", "axes", *CODECS[self.codec_name].tables}
         try:
             with np.load(path) as stored:
-                return Basis(stored["mean"], stored["axes"])
+                return {name: stored[name] for name in wanted}
         except (OSError, ValueError, KeyError) as error:
             raise CorruptStore(
                 f"{str(path)!r} is damaged", fix="retrail doctor --rebuild re-encodes the corpus"
@@ -90,9 +124,53 @@ class VectorFiles:
         """Map the dense vectors, shape ``(rows, dim)``."""
         return _map(self.folder / "dense.f32", np.dtype(np.float32), self.dim)
 
-    def tokens(self, late_dim: int) -> NDArray[np.float16]:
-        """Map the token vectors, shape ``(tokens, late_dim)``."""
-        return _map(self.folder / "tokens.f16", np.dtype(np.float16), late_dim)
+    def tokens(self, late_dim: int) -> Stored:
+        """Map the stored tokens of ``late_dim`` dimensions, one a row."""
+        codec = CODECS[self.codec_name]
+        return _map(self.tokens_path, codec.dtype, codec.columns(late_dim))
+
+    @property
+    def tokens_path(self) -> Path:
+        """The file of the token vectors."""
+        return self.folder / f"tokens.{CODECS[self.codec_name].suffix}"
+
+    def compact(self, target: "VectorFiles", places: Sequence[Place]) -> list[Place]:
+        """Copy the vectors of some texts into new files, durably; these files stay as they are.
+
+        Args:
+            target: Files of the same kind in a folder that holds none yet.
+            places: What is still needed, as :meth:`VectorWriter.append` gave it.
+
+        Returns:
+            Where each lies in the new files.
+        """
+        target.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.folder / "basis.npz", target.folder / "basis.npz")
+        basis = self.basis
+        dense, tokens = self.dense(), self.tokens(basis.axes.shape[1] if basis else self.late_dim)
+        writer = VectorWriter(target, rows=0, tokens=0)
+        found: list[Place] = []
+        try:
+            for batch in batched(places, _COPIED):
+                found += writer.copy(dense, tokens, batch)
+        finally:
+            writer.close()
+        return found
+
+
+def stored_files(vectors: Path, manifest: Mapping[str, Any]) -> VectorFiles:
+    """Return the vector files that a generation's layout points into.
+
+    Args:
+        vectors: Holds the vector files of every encoder.
+        manifest: Of the generation.
+    """
+    return VectorFiles(
+        vectors / vectors_of(manifest),
+        dim=manifest["dim"],
+        late_dim=manifest["late_dim"],
+        codec=manifest["late_codec"],
+    )
 
 
 class VectorWriter:
@@ -115,26 +193,43 @@ class VectorWriter:
         self.rows = rows
         self.tokens = tokens
         width = files.late_dim if self.basis is None else self.basis.axes.shape[1]
+        codec = CODECS[files.codec_name]
+        token_bytes = codec.columns(width) * codec.dtype.itemsize
+        self._codec = files.codec if self.basis else None
         self._dense = _reopen(files.folder / "dense.f32", rows * files.dim * 4)
-        self._tokens = _reopen(files.folder / "tokens.f16", tokens * width * 2)
+        self._tokens = _reopen(files.tokens_path, tokens * token_bytes)
 
     def fit(self, sample: Sequence[Encoded]) -> None:
-        """Fit and keep the basis; done once, before the first append."""
+        """Fit and keep the basis and the codec's tables; done once, before the first append."""
         self.basis = fit_basis([item.tokens for item in sample], self.files.late_dim)
+        codec = CODECS[self.files.codec_name]
+        projected = np.concatenate([self.basis.project(item.tokens) for item in sample])
+        tables: Tables = codec.fit(projected)
         path = self.files.folder / "basis.npz"
         temporary = path.with_name("basis.tmp.npz")
-        np.savez(temporary, mean=self.basis.mean, axes=self.basis.axes)
+        kept: dict[str, Any] = {**self.basis._asdict(), **tables}
+        np.savez(temporary, **kept)
         temporary.replace(path)
+        self._codec = codec(tables)
 
-    def append(self, batch: Sequence[Encoded]) -> Iterator[tuple[int, int, int]]:
-        """Write a batch durably, then yield ``(row, offset, length)`` of each item."""
-        if self.basis is None:
+    def append(self, batch: Sequence[Encoded]) -> Iterator[Place]:
+        """Write a batch durably, then yield the place of each item."""
+        if self.basis is None or self._codec is None:
             raise ConfigError("token vectors have no basis yet", fix="fit it before appending")
-        projected = [self.basis.project(item.tokens).astype(np.float16) for item in batch]
-        _append(self._dense, b"".join(item.dense.astype(np.float32).tobytes() for item in batch))
-        _append(self._tokens, b"".join(item.tobytes() for item in projected))
-        for item in projected:
-            yield self.rows, self.tokens, len(item)
+        dense = [item.dense.astype(np.float32) for item in batch]
+        tokens = [self._codec.encode(self.basis.project(item.tokens)) for item in batch]
+        yield from self._write(dense, tokens)
+
+    def copy(self, dense: Vectors, tokens: Stored, batch: Sequence[Place]) -> list[Place]:
+        """Write vectors of other files of the same basis durably; returns their places here."""
+        parts = [tokens[place.offset : place.offset + place.length] for place in batch]
+        return list(self._write([dense[place.row] for place in batch], parts))
+
+    def _write(self, dense: Sequence[Vectors], tokens: Sequence[Stored]) -> Iterator[Place]:
+        _append(self._dense, b"".join(row.tobytes() for row in dense))
+        _append(self._tokens, b"".join(item.tobytes() for item in tokens))
+        for item in tokens:
+            yield Place(self.rows, self.tokens, len(item))
             self.rows += 1
             self.tokens += len(item)
 

@@ -11,10 +11,11 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ..core.errors import CorruptStore, RetrailError
+from ..core.errors import BackendUnavailable, CorruptStore, RetrailError
 from .errors import describe
 from .requirements import Requirement, declared, fits
 
@@ -57,6 +58,8 @@ def installation() -> Iterator[Check]:
         yield attempt(f"import {name}", lambda name=name: _import(name))
     yield attempt("embedded encoder", _embedded)
     yield attempt("bfloat16", _bfloat16)
+    if find_spec("ragatouille"):
+        yield attempt("ragatouille", _ragatouille)
 
 
 def disk(root: Path) -> Check:
@@ -83,6 +86,8 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     if published.state != "ok":
         return
     yield attempt("encoder", lambda: _encoder(opened.index))
+    if opened.index.published.query:
+        yield attempt("query side", lambda: _query_side(opened.index))
     index = attempt("index", lambda: _index(opened.index))
     yield index
     if index.state == "ok":
@@ -161,6 +166,23 @@ def _bfloat16() -> Check:
     return Check("bfloat16", "note", f"not native on {device}: documents are encoded in float32")
 
 
+def _ragatouille() -> Check:
+    """Nothing of retrail needs it but the engine of that name: what is wrong with it is a note."""
+    from ..retrievers.ragatouille_extensions import compiled, missing_tools
+    from ..retrievers.ragatouille_mends import load
+
+    try:
+        load()
+    except BackendUnavailable as error:
+        return finding("ragatouille", error)._replace(state="note")
+    if compiled():
+        return Check("ragatouille", "ok", "loads")
+    if missing := missing_tools():
+        detail = f"loads; its first use compiles C++ and there is no {' and no '.join(missing)}"
+        return Check("ragatouille", "note", detail, "install a C++ compiler and ninja")
+    return Check("ragatouille", "ok", "loads; its first use compiles C++ for some minutes")
+
+
 def _database(path: Path) -> Check:
     from ..core.database import sqlite_errors
 
@@ -194,17 +216,22 @@ def _encoder(index: "Index") -> Check:
     return Check("encoder", "ok", f"{encoder.name} as {encoder.fingerprint}")
 
 
+def _query_side(index: "Index") -> Check:
+    version = index.published.query
+    index.query_side(version, index.encoder(), exported=False)("ready")
+    return Check("query side", "ok", version)
+
+
 def _index(index: "Index") -> Check:
     """Hold the folders of the served generation against its manifest and the corpus."""
-    from ..retrievers.vectors import VectorFiles, vectors_of
+    from ..retrievers.vectors import stored_files
 
     published, snapshot = index.published, index.snapshot()
     manifest, layout = snapshot.manifest, snapshot.layout
-    folder = index.root / "vectors" / vectors_of(manifest)
-    files = VectorFiles(folder, dim=manifest["dim"], late_dim=manifest["late_dim"])
+    files = stored_files(index.root / "vectors", manifest)
     passages = index.corpus.counts(published.number)[1]
     facts = {
-        "generation": (manifest["generation"], published.number),
+        "generation": (manifest["generation"], published.folder),
         "fingerprint": (manifest["fingerprint"], published.fingerprint),
         "passages": (manifest["passages"], passages),
         "passages in layout.npz": (len(layout.ids), passages),

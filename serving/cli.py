@@ -10,17 +10,20 @@ from typing import Annotated
 
 import typer
 
-from . import commands_learn, commands_trajectories
+from . import commands_flywheel, commands_models, commands_trajectories
 from .commands_ask import ask
 from .commands_corpus import add, remove, status
 from .commands_eval import compare, evaluate
+from .commands_explain import explain
 from .commands_learn import learn
 from .commands_mcp import mcp
+from .commands_report import report
 from .commands_search import search
 from .commands_serve import serve
 from .commands_stats import stats
 from .doctor import doctor
 from .errors import Commands
+from .panels import Panels
 
 app = typer.Typer(
     cls=Commands,
@@ -29,13 +32,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (add, remove, status, search, ask, learn, serve, mcp, doctor):
+for command in (add, remove, status, search, explain, ask, serve, mcp, doctor):
     app.command()(command)
+app.command(cls=Panels)(learn)
 app.command("eval")(evaluate)
 app.command()(compare)
 commands_trajectories.app.command()(stats)
 app.add_typer(commands_trajectories.app, name="trajectories")
-app.add_typer(commands_learn.models, name="models")
+commands_models.models.command()(report)
+app.add_typer(commands_models.models, name="models")
+app.add_typer(commands_flywheel.flywheel, name="flywheel")
 
 
 def _version(wanted: bool) -> None:

@@ -1,166 +1,210 @@
-"""Commands about models: learn, and the versions it leaves."""
+"""The command that learns; what comes of it are versions, see ``commands_models``."""
 
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..core.errors import ConfigError
-from .console import Output, one_line
-from .errors import Failed, bad_value
-from .options import DEFAULT_WORKSPACE, JsonOption, JudgeBy, WorkspaceOption
+from .background import detach
+from .commands_flywheel import (
+    ContinuousOption,
+    EveryOption,
+    MaxMinutesOption,
+    MaxRoundsOption,
+    NiceOption,
+    OnceOption,
+    ThreadsOption,
+    Turning,
+    turn,
+)
+from .commands_models import measured_table
+from .commands_report import with_report
+from .console import Output
+from .errors import Failed
+from .options import (
+    DEFAULT_WORKSPACE,
+    AttentionBy,
+    JsonOption,
+    JudgeBy,
+    LossBy,
+    ModeBy,
+    QuestionsBy,
+    SwapBy,
+    TargetBy,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ..retrievers.training.gate import Measured
     from ..retrievers.training.learn import LearnReport
-    from ..retrievers.training.registry import Card
 
-models = typer.Typer(no_args_is_help=True, help="Trained versions and what serves.")
 
-_RUN = "from retrail.serving.cli import main; main()"
+def _option(panel: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, **more)
+
+
+def _training(*names: str, **more: Any) -> Any:
+    return _option("Training", *names, **more)
+
+
+def _mining(*names: str, **more: Any) -> Any:
+    return _option("Mining", *names, **more)
 
 
 def learn(
-    retriever: Annotated[str, typer.Option(help="What to train; late shares it.")] = "dense",
-    accept_equal: Annotated[
-        bool, typer.Option("--accept-equal", help="Also promote what is neither better nor worse.")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the examples.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of the optimiser.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the split and the training.")] = None,
+    context: typer.Context,
+    mode: Annotated[
+        ModeBy | None,
+        _training(
+            help="What changes: the encoder, the encoder of queries only, or a linear map of query "
+            "vectors. The last two index nothing again.",
+        ),
+    ] = None,
+    target: Annotated[TargetBy | None, _training(help="Scores that are trained.")] = None,
+    retriever: Annotated[
+        TargetBy | None, _training(help="Another name for the target.", show_default=False)
+    ] = None,
+    loss: Annotated[LossBy | None, _training(help="What is minimised.")] = None,
+    lora: Annotated[
+        int | None, _training(metavar="RANK", min=0, help="Train low-rank changes; 0: all weights.")
+    ] = None,
+    negatives: Annotated[
+        int | None, _training(metavar="N", min=1, help="Wrong passages of an example.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, _training(metavar="N", min=2, help="Examples of a step.")
+    ] = None,
+    epochs: Annotated[int | None, _training(min=1, help="Passes over the examples.")] = None,
+    learning_rate: Annotated[float | None, _training(help="Of the optimiser.")] = None,
+    keep: Annotated[
+        float | None, _training(min=0, help="Weight of staying close to the old vectors.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, _training(metavar="N", min=16, help="Tokens read of a text.")
+    ] = None,
+    seed: Annotated[int | None, _training(help="Of the split and the training.")] = None,
     judge: Annotated[
         JudgeBy | None,
-        typer.Option(
+        _mining(
             help="What tells that an opened document was useful: the agent's words (negation), a "
             "model that reads them (llm), the answer's citations, or the opening itself (none).",
             show_default="negation, or llm with --model",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="PROVIDER:NAME", help="The judge's chat model.")
+        str | None, _mining(metavar="PROVIDER:NAME", help="The judge's chat model.")
     ] = None,
+    intensity: Annotated[
+        AttentionBy | None,
+        _mining(help="Weigh what was useful by the thought after it, or how long it was read."),
+    ] = None,
+    dwell: Annotated[
+        float | None,
+        _mining(metavar="SECONDS", help="Openings that a log says were shorter say nothing."),
+    ] = None,
+    questions: Annotated[
+        QuestionsBy | None,
+        _mining(help="Also learn from whole questions what was cited, or useful, for them."),
+    ] = None,
+    reasoning: Annotated[
+        bool | None,
+        _mining("--reasoning/--no-reasoning", help="Also learn queries behind their thoughts."),
+    ] = None,
+    examined: Annotated[
+        bool | None,
+        _mining("--examined/--no-examined", help="Weigh negatives by whether they were seen."),
+    ] = None,
+    teacher: Annotated[
+        float | None,
+        _mining(metavar="SHARE", help="Drop negatives above this share of the positive's score."),
+    ] = None,
+    accept_equal: Annotated[
+        bool,
+        _option("Gate", "--accept-equal", help="Also promote what is neither better nor worse."),
+    ] = False,
+    swap: Annotated[
+        SwapBy,
+        _option("Gate", help="Encode the passages again before a whole model serves, or later."),
+    ] = SwapBy.REINDEX,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML tables 'hyper' and 'mining'.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Show these tables as they would be used.")
+    ] = False,
     background: Annotated[
         bool, typer.Option("--background", help="Return at once; writes to a log file.")
     ] = False,
+    continuous: ContinuousOption = False,
+    every: EveryOption = None,
+    once: OnceOption = False,
+    max_rounds: MaxRoundsOption = None,
+    max_minutes: MaxMinutesOption = None,
+    threads: ThreadsOption = None,
+    nice: NiceOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from recorded runs, serve what is better."""
-    from pydantic import ValidationError
-
-    from ..agents.workspace import Workspace
-    from ..retrievers.training.trainer import Hyperparameters
+    from .learn_options import learn_options
 
     out = Output(as_json=as_json)
-    if (judge or JudgeBy.LLM) is not JudgeBy.LLM and model is not None:
-        raise ConfigError(f"the judge {judge!s} asks no model", fix="leave out --model")
-    if judge is JudgeBy.LLM and model is None:
-        raise ConfigError("the judge 'llm' needs a model", fix="add --model provider:name")
-    asked = {"judge": judge, "model": model}
-    judging: dict[str, Any] = {k: str(v) for k, v in asked.items() if v is not None}
-    given = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed}
-    try:
-        hyper = Hyperparameters.model_validate({k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        raise bad_value(error) from error
+    turning = Turning(every, once, max_rounds, max_minutes, threads, nice)
+    turning.check(continuous=continuous)
+    if retriever and target and retriever != target:
+        raise ConfigError(f"--retriever {retriever} is not --target {target}", fix="give one")
+    said = {"target": retriever, "judge": JudgeBy.LLM if model else None}
+    given = said | {name: v for name, v in context.params.items() if v is not None}
+    options = learn_options(given, config)
+    if print_config:
+        out.result(options.model_dump(mode="json"), options.toml().rstrip())
+        return
+    _check_judge(options.mining.judge, model)
+    from ..agents.workspace import Workspace
+
     with Workspace.open(workspace) as opened:
         if background:
-            options = [f"--{k.replace('_', '-')}={v}" for k, v in given.items() if v is not None]
-            options += ["--accept-equal"] * accept_equal
-            options += [f"--{name}={value}" for name, value in judging.items()]
-            _detach(out, opened.root, [f"--retriever={retriever}", *options])
+            detach(out, opened.root, ["learn"], _as_given(context))
+            return
+        learning: dict[str, Any] = {
+            "hyper": options.hyper,
+            "mining": options.mining,
+            "model": model,
+            "accept_equal": accept_equal,
+            "swap": swap.value,
+        }
+        if continuous:
+            turn(out, opened, turning, learning)
             return
         with out.progress() as progress:
             try:
-                report = opened.learn(
-                    retriever=retriever,
-                    accept_equal=accept_equal,
-                    hyper=hyper,
-                    progress=progress,
-                    **judging,
-                )
+                report = opened.learn(progress=progress, **learning)
             except ConfigError as error:
-                if retriever != "dense":
-                    raise
                 raise Failed(str(error)) from error  # the arguments were right
+        report = with_report(report, opened.root)
     _show_report(out, report)
 
 
-@models.command("list")
-def list_(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """List the trained versions with their lineage."""
-    from ..agents.workspace import Workspace
-
-    out = Output(as_json=as_json)
-    with Workspace.open(workspace) as opened:
-        cards, serving = opened.models(), opened.status()["encoder"]
-    document = {
-        "serving": serving,
-        "models": [
-            card.model_dump(mode="json")
-            | {"reference": card.reference, "serving": card.reference == serving}
-            for card in cards
-        ],
-    }
-    out.result(document, *([_cards(cards, serving)] if cards else []), f"serving: {serving}")
+def _check_judge(judge: str, model: str | None) -> None:
+    if judge != "llm" and model is not None:
+        raise ConfigError(f"the judge {judge!r} asks no model", fix="leave out --model")
+    if judge == "llm" and model is None:
+        raise ConfigError("the judge 'llm' needs a model", fix="add --model provider:name")
 
 
-@models.command()
-def promote(
-    version: Annotated[
-        int, typer.Argument(min=0, metavar="VERSION", help="Its number; 0: the settings' encoder.")
-    ],
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Serve a version, whatever the gate said."""
-    from ..agents.workspace import Workspace
-
-    out = Output(as_json=as_json)
-    with Workspace.open(workspace) as opened, out.progress() as progress:
-        generation = opened.promote(version, progress=progress)
-        serving = opened.index.published.encoder
-    _show_serving(out, generation, serving)
-
-
-@models.command()
-def rollback(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Serve what served before."""
-    from ..agents.workspace import Workspace
-
-    out = Output(as_json=as_json)
-    with Workspace.open(workspace) as opened, out.progress() as progress:
-        generation = opened.rollback(progress=progress)
-        serving = opened.index.published.encoder
-    _show_serving(out, generation, serving)
-
-
-def _detach(out: Output, root: Path, options: list[str]) -> None:
-    """Start the same command in a session of its own, and return."""
-    logs = root / "logs"
-    logs.mkdir(exist_ok=True)
-    log = logs / f"learn-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.log"
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _RUN, "learn", f"--workspace={root.absolute()}", *options],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    shown = f"learning in process {process.pid}; it writes to {log}"
-    out.result({"pid": process.pid, "log": str(log)}, shown)
-
-
-def _show_serving(out: Output, generation: int, serving: str) -> None:
-    out.result(
-        {"generation": generation, "serving": serving}, f"serving: {serving} in {generation}"
-    )
+def _as_given(context: typer.Context) -> list[str]:
+    """Write the command's options again, for a process of its own; it is told the workspace."""
+    options: list[str] = []
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        if value is None or parameter.name in {"background", "workspace"}:
+            continue
+        if isinstance(value, bool):
+            options += (parameter.opts if value else parameter.secondary_opts)[:1]
+        else:
+            told = value.absolute() if isinstance(value, Path) else value
+            options.append(f"{parameter.opts[0]}={told}")
+    return options
 
 
 def _show_report(out: Output, report: "LearnReport") -> None:
@@ -173,42 +217,6 @@ def _show_report(out: Output, report: "LearnReport") -> None:
         dropped = (f"{count} {what}" for what, count in sorted(report.dropped.items()))
         learned += f"\nleft out: {', '.join(dropped)}"
     verdict = f"version {report.version} {report.verdict}: {report.reason}"
-    out.result(report.model_dump(mode="json"), learned, _measured(report.measured), verdict)
-
-
-def _measured(measured: "list[Measured]") -> "Table":
-    from rich.table import Table
-
-    table = Table(
-        "retriever", "metric", "before", "after", "difference", "95 % interval", "queries"
-    )
-    for row in measured:
-        table.add_row(
-            row.retriever,
-            row.metric,
-            f"{row.before:.3f}",
-            f"{row.after:.3f}",
-            f"{row.difference:+.3f}",
-            f"{row.low:+.3f} to {row.high:+.3f}",
-            str(row.queries),
-        )
-    return table
-
-
-def _cards(cards: "list[Card]", serving: str) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("version", "made", "from", "runs", "difference", "verdict", "")
-    for card in cards:
-        gain: Any = card.measured[0] if card.measured else None
-        table.add_row(
-            str(card.version),
-            card.created_at[:16].replace("T", " "),
-            Text(one_line(card.parent)),
-            str(len(card.trajectories)),
-            f"{gain.difference:+.3f} {gain.metric}" if gain else "",
-            card.verdict,
-            "serving" if card.reference == serving else "",
-        )
-    return table
+    if report.report is not None:
+        verdict += f"\nreport: {report.report}"
+    out.result(report.model_dump(mode="json"), learned, measured_table(report.measured), verdict)

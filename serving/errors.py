@@ -27,7 +27,7 @@ _LONGEST = 2_000
 INTERRUPTED = {
     "add": "nothing that was read is lost, the same command goes on where it stopped",
     "remove": "the same command goes on where it stopped",
-    "learn": "what serves is unchanged and no trajectory is lost, learn again to start over",
+    "learn": "what serves is unchanged, the same command goes on from the last checkpoint",
     "eval": "what was measured is kept, the same command goes on where it stopped",
     "ask": "what was observed is kept; with --out the same command goes on where it stopped",
     "doctor": "what served before serves still, start it again",

@@ -49,6 +49,56 @@ class JudgeBy(StrEnum):
     NONE = "none"
 
 
+class ModeBy(StrEnum):
+    """What training changes."""
+
+    FULL = "full"
+    QUERY = "query"
+    ADAPTER = "adapter"
+
+
+class LossBy(StrEnum):
+    """Losses."""
+
+    INFONCE = "infonce"
+    DISJ = "disj"
+    LISTWISE = "listwise"
+    MW = "mw"
+    WASSERSTEIN = "wasserstein"
+    MARGIN_MSE = "margin_mse"
+
+
+class TargetBy(StrEnum):
+    """Scores that are trained."""
+
+    DENSE = "dense"
+    LATE = "late"
+    BOTH = "both"
+
+
+class AttentionBy(StrEnum):
+    """What weighs a document that was found useful."""
+
+    NONE = "none"
+    THOUGHT = "thought"
+    DWELL = "dwell"
+
+
+class QuestionsBy(StrEnum):
+    """Whose rows the whole question is asked for."""
+
+    NONE = "none"
+    CITED = "cited"
+    USEFUL = "useful"
+
+
+class SwapBy(StrEnum):
+    """How a whole model comes to serve."""
+
+    REINDEX = "reindex"
+    NOW = "now"
+
+
 class RunStatus(StrEnum):
     """How a run stands."""
 

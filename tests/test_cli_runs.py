@@ -340,7 +340,10 @@ def test_learning_from_too_little_fails(kb: Path):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(["--retriever", "late"], "'late'"), (["--learning-rate", "-1"], "--learning-rate -1.0")],
+    [
+        (["--retriever", "keyword"], "'keyword'"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0"),
+    ],
 )
 def test_learn_refuses_wrong_usage(arguments: list[str], expected: str, asked: Path):
     assert expected in refused(2, "learn", *arguments, "-w", asked / "kb")

@@ -94,6 +94,32 @@ def test_going_on_is_not_a_negation(thought):
     assert not judged_against(thought)
 
 
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "The page gives the river, but does not mention the bridge.",
+        "Its length is 90 m. The page doesn't say when it was built, so I look on.",
+        "It says nothing about the year; still, it names the engineer.",
+        "Two bridges are listed, nothing about their age.",
+    ],
+)
+def test_to_lack_something_is_not_to_be_of_no_use(thought: str):
+    assert not judged_against(thought)
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "It is about another bridge and says nothing of this one.",
+        "The passage does not say when it was built. I search for its engineer next.",
+        "The page only lists bridges, so it does not help.",
+        "It gives no year.",
+    ],
+)
+def test_plans_and_subjects_are_no_gain(thought: str):
+    assert judged_against(thought)
+
+
 @pytest.mark.parametrize("thought", [None, "", " \n"])
 @pytest.mark.parametrize("name", ["negation", "llm"])
 def test_silence_is_no_judgement_except_where_nothing_can_be_said(name: str, thought: str | None):

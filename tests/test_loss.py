@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from retrail.retrievers.encoder import Encoded
 from retrail.retrievers.late import LateScorer, Layout
+from retrail.retrievers.similarity_pooling import Pooling
 from retrail.retrievers.training.hyper import Hyperparameters
-from retrail.retrievers.training.loss import Labels, RetrievalLoss, objective
+from retrail.retrievers.training.loss import Labels, RetrievalLoss, by_length, objective
 from retrail.retrievers.training.scoring import SCORERS, Frozen, Texts, cosine, maxsim
 from retrail.retrievers.vectors import Basis, fit_basis
 from torch import Tensor, nn
@@ -34,11 +35,13 @@ def texts(count: int, seed: int, length: int = 5) -> Texts:
     return Texts(normalize(dense, dim=-1), normalize(tokens, dim=-1), mask)
 
 
-def labels(weights: list[float], width: int = WIDTH) -> Tensor:
-    grades = [1.0, *[0.0] * (width - 1)]
+def labels(weights: list[float], width: int = WIDTH, sure: float = 1.0) -> Tensor:
+    """Labels of rows whose last negative is sure to a degree, and of middling grade."""
+    grades = [1.0, *[0.0] * (width - 2), 0.3]
+    against = [1.0] * (width - 1) + [sure]
     rows = len(weights)
     told = [
-        Labels.row(weight, 1, grades, [column * rows + n for column in range(width)])
+        Labels.row(weight, 1, grades, against, [column * rows + n for column in range(width)])
         for n, weight in enumerate(weights)
     ]
     return torch.tensor(told)
@@ -119,6 +122,23 @@ def test_both_is_the_sum():
     assert abs(loss["dense"] - loss["late"]) > 1e-3
 
 
+def test_token_similarities_are_pooled_as_asked():
+    queries, passages, judged = texts(3, 0), texts(9, 1), Labels.of(labels([1.0, 2.0, 0.5]))
+    late = HYPER.model_copy(update={"target": "late"})
+    found = {
+        kind: objective(
+            late.model_copy(update={"pooling": Pooling(kind, k=2, temperature=1e-4)}),
+            queries,
+            passages,
+            judged,
+        )
+        for kind in ("max", "topk", "softmax")
+    }
+    torch.testing.assert_close(found["max"], objective(late, queries, passages, judged))
+    torch.testing.assert_close(found["softmax"], found["max"], atol=1e-2, rtol=0)
+    assert abs(found["topk"] - found["max"]) > 1e-2
+
+
 @pytest.mark.parametrize("target", ["dense", "late", "both"])
 def test_staying_close_costs_nothing_where_nothing_moved(target):
     queries, passages, judged = texts(3, 0), texts(9, 1), Labels.of(labels([1.0, 2.0, 0.5]))
@@ -143,19 +163,44 @@ class Embed(nn.Module):
         self.linear = nn.Linear(DIM, 4)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Any]:
-        tokens = self.linear(features["x"])
-        mask = torch.ones(tokens.shape[:2], dtype=torch.long)
+        mask = features["attention_mask"]
+        tokens = self.linear(features["x"]) * mask[..., None]
         return {
-            "sentence_embedding": tokens.mean(1),
+            "sentence_embedding": tokens.sum(1) / mask.sum(1, keepdim=True),
             "token_embeddings": tokens,
             "attention_mask": mask,
         }
 
 
 def features(rows: int, seed: int = 0) -> list[dict[str, Tensor]]:
+    """Columns of texts of different lengths, padded to the longest of each."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = (3, 5, 4, 6)
-    return [{"x": torch.randn(rows, n, DIM, generator=generator)} for n in lengths]
+    columns: list[dict[str, Tensor]] = []
+    for longest in (3, 5, 4, 6):
+        lengths = torch.randint(1, longest + 1, (rows, 1), generator=generator)
+        lengths[0] = longest
+        mask = (torch.arange(longest) < lengths).long()
+        columns.append(
+            {"x": torch.randn(rows, longest, DIM, generator=generator), "attention_mask": mask}
+        )
+    return columns
+
+
+def test_grouping_by_length_keeps_every_text_and_its_place():
+    columns = features(7)[1:]
+    groups, places = by_length(columns, 4)
+    assert [len(group["x"]) for group in groups] == [4, 4, 4, 4, 4, 1]
+
+    def unpadded(parts: list[dict[str, Tensor]]) -> list[Tensor]:
+        pairs = [zip(p["x"], p["attention_mask"].bool(), strict=True) for p in parts]
+        return [text[mask] for part in pairs for text, mask in part]
+
+    found, texts = unpadded(groups), unpadded(columns)
+    for n, place in enumerate(places):
+        assert torch.equal(found[place], texts[n])
+    padded = sum(group["attention_mask"].numel() for group in groups)
+    assert padded < sum(column["attention_mask"].numel() for column in columns)
+    assert sorted(places.tolist()) == list(range(21))
 
 
 @pytest.mark.parametrize("target", ["dense", "late", "both"])
@@ -177,7 +222,10 @@ def test_scores_are_computed_in_full_precision_under_autocast():
 
     class Rounded(nn.Module):
         def forward(self, given: dict[str, Tensor]) -> dict[str, Any]:
-            return {"sentence_embedding": given["x"].mean(1)}
+            return {
+                "sentence_embedding": given["x"].sum(1),
+                "attention_mask": given["attention_mask"],
+            }
 
     loss.model = Rounded()
     full = loss(features(3), told)
@@ -201,8 +249,8 @@ def device(rank: int, port: int) -> None:
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     mine = slice(2 * rank, 2 * rank + 2)
-    half = [{"x": column["x"][mine]} for column in features(4)]
-    found = gradient(half, labels(WEIGHTS)[mine], BOTH)
+    half = [{key: value[mine] for key, value in column.items()} for column in features(4)]
+    found = gradient(half, labels(WEIGHTS, sure=UNSURE)[mine], BOTH)
     torch.distributed.all_reduce(found)
     sys.stdout.write(json.dumps((found / 2).tolist()))
     torch.distributed.destroy_process_group()
@@ -210,6 +258,7 @@ def device(rank: int, port: int) -> None:
 
 BOTH = HYPER.model_copy(update={"target": "both"})
 WEIGHTS = [4.0, 0.1, 1.0, 2.0]
+UNSURE = 0.1
 
 
 def free_port() -> int:
@@ -232,12 +281,12 @@ def test_cross_device_negatives_and_weights_are_those_of_one_large_batch():
     finally:
         for process in devices:
             process.kill()
-    whole = gradient(features(4), labels(WEIGHTS), BOTH)
+    whole = gradient(features(4), labels(WEIGHTS, sure=UNSURE), BOTH)
     for answer in answers:
         found = torch.tensor(json.loads(answer))
         torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
-    unweighted = gradient(features(4), labels([1.0] * 4), BOTH)
-    assert (unweighted - whole).abs().max() > 1e-2
+    for other in (labels([1.0] * 4, sure=UNSURE), labels(WEIGHTS), labels(WEIGHTS, sure=0.0)):
+        assert (gradient(features(4), other, BOTH) - whole).abs().max() > 1e-2
 
 
 if __name__ == "__main__":

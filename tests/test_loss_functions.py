@@ -28,10 +28,13 @@ def batch(name: str, rows: int, width: int, seed: int, temperature: float = TAU)
         positives = torch.randint(1, width, (rows,), generator=generator)
     grades = torch.rand(rows, width, generator=generator) * 0.9 + 0.1
     grades = grades.sort(1, descending=True).values
-    grades[torch.arange(width) >= positives[:, None]] = 0
+    negative = torch.arange(width) >= positives[:, None]
+    grades[negative] = torch.randint(0, 2, (rows, width), generator=generator)[negative] * 0.05
+    against = torch.randint(0, 4, (rows, width), generator=generator) / 3
+    against[~negative] = 1
     weights = torch.rand(rows, generator=generator) + 0.1
     teacher = 2 * torch.rand(rows, rows * width, generator=generator) - 1
-    return Scored(scores, own, positives, grades, weights, teacher)
+    return Scored(scores, own, positives, grades, against, weights, teacher)
 
 
 def log_sum(values: list[float]) -> float:
@@ -47,41 +50,61 @@ def mean(losses: list[float], weights: list[float]) -> float:
     return sum(w * x for w, x in zip(weights, losses, strict=True)) / sum(weights)
 
 
+def surely(b: Scored) -> list[dict[int, float]]:
+    """How much each passage counts for each row, where it is not in full."""
+    pairs = zip(b.own.tolist(), b.against.tolist(), strict=True)
+    return [dict(zip(own, against, strict=True)) for own, against in pairs]
+
+
+def weighted_log_sum(row: list[float], counts: dict[int, float]) -> float:
+    """The logarithm of ``Σ a e^s``, in which what counts nothing is left out."""
+    found = [s + math.log(a) for d, s in enumerate(row) if (a := counts.get(d, 1))]
+    return log_sum(found)
+
+
 def slow_infonce(b: Scored, tau: float) -> float:
     rows = [[s / tau for s in row] for row in b.scores.tolist()]
-    losses = [log_sum(row) - row[own[0]] for row, own in zip(rows, b.own.tolist(), strict=True)]
+    losses = [
+        weighted_log_sum(row, counts) - row[own[0]]
+        for row, own, counts in zip(rows, b.own.tolist(), surely(b), strict=True)
+    ]
     return mean(losses, b.weights.tolist())
 
 
 def slow_disj(b: Scored, tau: float) -> float:
     losses = []
-    for row, own, n in zip(b.scores.tolist(), b.own.tolist(), b.positives.tolist(), strict=True):
+    told = zip(b.scores.tolist(), b.own.tolist(), b.positives.tolist(), surely(b), strict=True)
+    for row, own, n, counts in told:
         good = [row[i] / tau for i in own[:n]]
-        losses.append(log_sum([s / tau for s in row]) - log_sum(good))
+        losses.append(weighted_log_sum([s / tau for s in row], counts) - log_sum(good))
     return mean(losses, b.weights.tolist())
 
 
 def slow_listwise(b: Scored, tau: float) -> float:
     losses = []
-    for row, own, grades in zip(b.scores.tolist(), b.own.tolist(), b.grades.tolist(), strict=True):
-        teacher = softmax([grade / 0.3 for grade in grades])
-        student = softmax([row[i] / tau for i in own])
+    told = zip(b.scores.tolist(), b.own.tolist(), b.grades.tolist(), surely(b), strict=True)
+    for row, own, grades, counts in told:
+        there = [(i, g, math.log(counts[i])) for i, g in zip(own, grades, strict=True) if counts[i]]
+        teacher = softmax([grade / 0.3 + count for _, grade, count in there])
+        student = softmax([row[i] / tau + count for i, _, count in there])
         kl = sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True))
         masked = {i for i, g in zip(own[1:], grades[1:], strict=True) if g > 0.6 * max(grades)}
-        rest = [s / 0.01 for i, s in enumerate(row) if i not in masked]
-        losses.append(kl + 0.1 * (log_sum(rest) - row[own[0]] / 0.01))
+        rest = weighted_log_sum([s / 0.01 for s in row], counts | dict.fromkeys(masked, 0.0))
+        losses.append(kl + 0.1 * (rest - row[own[0]] / 0.01))
     return mean(losses, b.weights.tolist())
 
 
 def slow_mw(b: Scored, tau: float) -> float:
     good, bad = [], []
-    for i, (row, own, n) in enumerate(
-        zip(b.scores.tolist(), b.own.tolist(), b.positives.tolist(), strict=True)
+    for i, (row, own, n, counts) in enumerate(
+        zip(b.scores.tolist(), b.own.tolist(), b.positives.tolist(), surely(b), strict=True)
     ):
         for d, score in enumerate(row):
-            (good if d in own[:n] else bad).append((score, b.weights[i].item()))
+            found = (score, b.weights[i].item() * counts.get(d, 1))
+            (good if d in own[:n] else bad).append(found)
     losses = [math.log1p(math.exp(-(s - t) / tau)) for (s, _), (t, _) in product(good, bad)]
-    return mean(losses, [v * w for (_, v), (_, w) in product(good, bad)])
+    pairs = [v * w for (_, v), (_, w) in product(good, bad)]
+    return mean(losses, pairs) if sum(pairs) else 0.0
 
 
 def root(matrix: np.ndarray) -> np.ndarray:
@@ -90,8 +113,13 @@ def root(matrix: np.ndarray) -> np.ndarray:
 
 
 def slow_wasserstein(b: Scored, tau: float) -> float:
-    found = np.array([softmax([s / tau for s in row]) for row in b.own_scores.tolist()])
-    wanted = np.array([softmax([3 * g for g in row]) for row in b.grades.tolist()])
+    counts = [[math.log(a) if a else -math.inf for a in row] for row in b.against.tolist()]
+
+    def shares(factor: float, rows: list[list[float]]) -> np.ndarray:
+        pairs = [zip(row, count, strict=True) for row, count in zip(rows, counts, strict=True)]
+        return np.array([softmax([factor * x + c for x, c in pair]) for pair in pairs])
+
+    found, wanted = shares(1 / tau, b.own_scores.tolist()), shares(3, b.grades.tolist())
     share = b.weights.double().numpy() / b.weights.double().numpy().sum()
     means = [share @ found, share @ wanted]
     x, y = (
@@ -105,14 +133,17 @@ def slow_wasserstein(b: Scored, tau: float) -> float:
 def slow_margin_mse(b: Scored, tau: float) -> float:
     assert b.teacher is not None
     losses = []
-    for row, told, own in zip(b.scores.tolist(), b.teacher.tolist(), b.own.tolist(), strict=True):
-        first = own[0]
+    rows = zip(b.scores.tolist(), b.teacher.tolist(), b.own.tolist(), surely(b), strict=True)
+    for (row, told, own, counts), judged in zip(rows, b.grades.tolist(), strict=True):
+        first, grades = own[0], dict(zip(own, judged, strict=True))
         errors = [
-            (row[first] - s - max(told[first] - t, 0)) ** 2 for s, t in zip(row, told, strict=True)
+            (row[first] - s - max(told[first] - t, 0) * (1 - grades.get(i, 0) / grades[first])) ** 2
+            for i, (s, t) in enumerate(zip(row, told, strict=True))
         ]
-        hard = [errors[i] for i in own[1:]]
+        hard = [(errors[i], counts[i]) for i in own[1:]]
         others = [error for i, error in enumerate(errors) if i not in own]
-        losses.append(np.mean(hard) + 0.75 * (np.mean(others) if others else 0))
+        own_loss = mean(*map(list, zip(*hard, strict=True))) if sum(a for _, a in hard) else 0
+        losses.append(own_loss + 0.75 * (np.mean(others) if others else 0))
     return mean(losses, b.weights.tolist())
 
 
@@ -217,8 +248,61 @@ def test_gradients_raise_positives_and_lower_the_rest(name, rows, width, seed):
     own = gradient.gather(1, drawn.own)
     positive = torch.zeros_like(gradient, dtype=torch.bool)
     positive = positive.scatter(1, drawn.own, drawn.is_positive)
-    assert (own[drawn.is_positive] < 0).all()
-    assert (gradient[~positive] > 0).all()
+    counted = drawn.every_against > 0
+    if (counted & ~positive).any():
+        assert (own[drawn.is_positive] < 0).all()
+    assert (gradient[~positive & counted] > 0).all()
+    assert (gradient[~counted] == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(**shapes)
+def test_a_negative_that_counts_nothing_is_not_there(name, rows, width, seed):
+    """Its score moves no loss; for the other rows of the batch it is a passage like any other."""
+    drawn = batch(name, rows, width, seed)
+    drawn.against[0, -1] = 0
+    drawn.against[1:, -1] = 1
+    scores = drawn.scores.clone().requires_grad_()
+    loss = LOSSES[name](drawn._replace(scores=scores), TAU)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    own = drawn.own[0, -1]
+    assert gradient[0, own] == 0
+    moved = drawn.scores.clone()
+    moved[0, own] = 0.5
+    torch.testing.assert_close(LOSSES[name](drawn._replace(scores=moved), TAU), loss)
+    if rows > 1 and name in {"infonce", "disj", "mw", "margin_mse"}:
+        warm = torch.autograd.grad(LOSSES[name](drawn._replace(scores=scores), 1.0), scores)[0]
+        assert (warm[1:, own] != 0).all()
+
+
+@pytest.mark.parametrize("name", ["infonce", "disj"])
+@given(**shapes)
+def test_a_surer_negative_is_pushed_harder(name, rows, width, seed):
+    drawn = batch(name, rows, width, seed)
+    own, pushes = drawn.own[0, -1], []
+    for sure in (0.2, 1.0):
+        drawn.against[0, -1] = sure
+        scores = drawn.scores.clone().requires_grad_()
+        loss = LOSSES[name](drawn._replace(scores=scores), 1.0)
+        pushes.append(torch.autograd.grad(loss, scores)[0][0, own])
+    assert pushes[1] > pushes[0] > 0
+
+
+@pytest.mark.parametrize("name", ["listwise", "wasserstein", "margin_mse"])
+def test_a_graded_negative_is_asked_less_of(name):
+    """Of two negatives with equal scores, the one that was rejected is pushed down less."""
+    scores = torch.tensor([[0.2, 0.2, 0.2]]).requires_grad_()
+    graded = Scored(
+        scores,
+        torch.arange(3)[None],
+        torch.tensor([1]),
+        torch.tensor([[1.0, 1 / 3, 0.0]]),
+        torch.ones(1, 3),
+        torch.ones(1),
+        torch.tensor([[0.9, 0.1, 0.1]]),
+    )
+    good, rejected, passed_over = torch.autograd.grad(LOSSES[name](graded, 1.0), scores)[0][0]
+    assert good < rejected < passed_over
 
 
 def perfect(name: str, drawn: Scored, tau: float) -> Tensor:
@@ -239,6 +323,8 @@ def perfect(name: str, drawn: Scored, tau: float) -> Tensor:
 @given(**shapes)
 def test_a_perfect_ranking_has_nearly_no_loss_and_the_reverse_has_more(name, rows, width, seed):
     drawn = batch(name, rows, width, seed)
+    plain = torch.where(drawn.is_positive, drawn.grades, 0.0)
+    drawn = drawn._replace(grades=plain, against=torch.ones_like(plain))
     if name == "listwise":  # its contrast asks for gaps at a temperature of its own
         drawn = drawn._replace(grades=torch.where(drawn.is_positive, 1.0, 0.0))
     right = perfect(name, drawn, TAU)

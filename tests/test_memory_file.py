@@ -170,7 +170,7 @@ def test_a_damaged_run_is_named(store: TrajectoryStore):
 def test_a_newer_file_is_refused(path: Path):
     with TrajectoryStore(path) as store:
         store._db.execute("PRAGMA user_version = 99")
-    with pytest.raises(CorruptStore, match="has version 99, this retrail knows 2: upgrade"):
+    with pytest.raises(CorruptStore, match="has version 99, this retrail knows 3: upgrade"):
         TrajectoryStore(path)
 
 
@@ -188,10 +188,10 @@ def test_a_file_is_brought_to_the_next_version(path: Path, store: TrajectoryStor
     for _ in range(2):
         connection = connect(path, newer)
         assert connection.execute("SELECT id, rating FROM trajectories").fetchall() == [("r1", 5)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
         connection.close()
     assert calls == [1]
-    with pytest.raises(CorruptStore, match="has version 3"):
+    with pytest.raises(CorruptStore, match="has version 4"):
         TrajectoryStore(path)
 
 

@@ -5,10 +5,13 @@
 what they opened is kept as ``dwell_ms``. Ids are always documents'.
 """
 
+from itertools import pairwise
+
 from .builder import RunBuilder
 from .fields import (
     Object,
     as_id,
+    as_list,
     as_moment,
     as_number,
     as_object,
@@ -20,6 +23,7 @@ from .fields import (
 )
 
 FORMAT = "click-log"
+_DWELL = ("dwell_ms", "dwell_s")
 _TYPES = ("search", "open", "click", "reason", "answer", "action")
 
 
@@ -41,6 +45,9 @@ def from_click_log(builder: RunBuilder, value: object, form: str = FORMAT) -> Ob
     for event in as_objects(record.get("steps")):
         builder.note(event)
         _tell(builder, event)
+    times = [step["at"] for step in builder.steps if step["at"]]
+    if back := sum(after < before for before, after in pairwise(times)):
+        builder.dropped["clocks that go back, whose order is the log's"] += back
     people = any("dwell_ms" in step["observation"] for step in builder.steps)
     return builder.run(
         form,
@@ -63,7 +70,7 @@ def _tell(builder: RunBuilder, event: Object) -> None:
             asked |= {"page": page} if isinstance(page, int) else {}
             key = builder.call("search", asked | ({"retriever": tool} if tool else {}), at=at)
             results = event.get("results")
-            builder.result(key, "" if results is None else as_objects(results))
+            builder.result(key, as_list(results) if isinstance(results, list) else "")
         case "open" | "click":
             _open(builder, event, at)
         case "reason":
@@ -83,9 +90,22 @@ def _open(builder: RunBuilder, event: Object, at: str | None) -> None:
     builder.result(key, as_text(event.get("page")))
     step = builder.steps[-1]
     step["tool"] = as_id(event.get("tool")) or "open"
-    seconds, ms = as_number(event.get("dwell_s")), as_number(event.get("dwell_ms"))
-    dwell = ms if ms is not None else None if seconds is None else seconds * 1000
-    if dwell is not None and dwell >= 0:
+    told = first_of(event, _DWELL)
+    dwell = _milliseconds(event)
+    if dwell is not None:
         step["observation"]["dwell_ms"] = round(dwell, 3)
+    elif told is not None:
+        builder.dropped["dwell times that are no length of time"] += 1
     if not event.get("page"):
         del step["observation"]["chars"]  # the log does not say how much there was to read
+
+
+def _milliseconds(event: Object) -> float | None:
+    """Return how long something was read.
+
+    >>> _milliseconds({"dwell_s": 2}), _milliseconds({"dwell_ms": -1}), _milliseconds({})
+    (2000.0, None, None)
+    """
+    ms, seconds = (as_number(event.get(name)) for name in _DWELL)
+    dwell = as_number(seconds * 1000) if ms is None and seconds is not None else ms
+    return dwell if dwell is not None and dwell >= 0 else None

@@ -15,14 +15,12 @@ from ..builder import Progress
 from ..encoder import Encoder
 from ..query_side import QueryAdapter, QuerySide
 from .batches import no_duplicates, sampling
+from .curve import points, save_curve
 from .frozen import Stored, frozen_passages
 from .hyper import Hyperparameters
 from .loss import Labels, needs_tokens, objective
 from .rows import Row, columns
 from .scoring import Frozen, Texts
-
-_PACE = 10
-"""Learning rate of the map as a multiple of the encoder's."""
 
 
 class LinearMap(nn.Module):
@@ -75,10 +73,9 @@ def train_adapter(
             told, batch_size=hyper.batch_size, drop_last=False, seed=hyper.seed
         )
     model = LinearMap(base.dim, encoded[0].tokens.shape[1])
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=_PACE * hyper.learning_rate, weight_decay=0.0
-    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=hyper.pace, weight_decay=0.0)
     steps = hyper.epochs * len(sampler)
+    losses: list[float] = []
     for epoch in range(hyper.epochs):
         sampler.set_epoch(epoch)
         for at, batch in enumerate(sampler):
@@ -87,7 +84,9 @@ def train_adapter(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            losses.append(loss.item())
             progress("training", min(epoch * len(sampler) + at + 1, steps), steps)
+    save_curve(target, points(losses, hyper.pace))
     dense, tokens = (part.detach().numpy() for part in (model.dense, model.tokens))
     QueryAdapter(dense, tokens).save(target)
     QuerySide(kind="adapter", passages=base.fingerprint).save(target)

@@ -8,7 +8,7 @@ checked the answer.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import median
 
 from pydantic import BaseModel, ConfigDict
@@ -91,14 +91,33 @@ def diagnose(trajectories: Iterable[Trajectory], judge: Judge = explicit_negatio
         trajectories: Runs; read once, not kept.
         judge: Tells what was rejected where nobody else has.
     """
-    groups = {"all": _Tally(), "answered": _Tally(), "unanswered": _Tally()}
-    for run in trajectories:
-        found = list(openings_of(run))
-        judged = _judged(run, found, judge)
-        groups["all"].add(run, found, judged)
-        if (outcome := _outcome(run)) is not None:
-            groups[outcome].add(run, found, judged)
-    return Diagnostics(**{name: tally.behaviour() for name, tally in groups.items()})
+    diagnosis = Diagnosis(judge)
+    for _ in diagnosis.watched(trajectories):
+        pass
+    return diagnosis.result()
+
+
+class Diagnosis:
+    """Analyses runs on their way to somebody else, who reads them once."""
+
+    def __init__(self, judge: Judge = explicit_negation) -> None:
+        """Begin with no run; see :func:`diagnose`."""
+        self._judge = judge
+        self._groups = {"all": _Tally(), "answered": _Tally(), "unanswered": _Tally()}
+
+    def watched(self, trajectories: Iterable[Trajectory]) -> Iterator[Trajectory]:
+        """Pass runs on, each after it was counted."""
+        for run in trajectories:
+            found = list(openings_of(run))
+            judged = _judged(run, found, self._judge)
+            self._groups["all"].add(run, found, judged)
+            if (outcome := _outcome(run)) is not None:
+                self._groups[outcome].add(run, found, judged)
+            yield run
+
+    def result(self) -> Diagnostics:
+        """Return the behaviour in the runs that have passed."""
+        return Diagnostics(**{name: tally.behaviour() for name, tally in self._groups.items()})
 
 
 def _outcome(run: Trajectory) -> str | None:

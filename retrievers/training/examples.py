@@ -8,12 +8,25 @@ query *and* question group, so that nothing about a held-out question was learne
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ...core.trajectories import Level, Signal
 
 _NOT_WORD = re.compile(r"\W+")
+
+
+class Negative(NamedTuple):
+    """How a negative came to be one."""
+
+    level: Level = Level.UNOPENED
+    weight: float = 1.0
+    """How surely it is one, in [0, 1]; see ``examined``."""
+
+
+PASSED_OVER = Negative()
+"""What is assumed of a passage of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,10 @@ class Example:
     negatives: tuple[str, ...]
     """Passage ids, hardest first."""
     weight: float
+    level: Level = Level.USEFUL
+    """Of the positive."""
+    judged: Mapping[str, Negative] = field(default_factory=dict[str, Negative])
+    """Of negatives by passage id; others count as passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +84,11 @@ def build_examples(
                 (s for s in found if s.level <= Level.REJECTED),
                 key=lambda s: (-s.level, -s.weight, -s.step),
             )
-            pool = tuple(s.passage_id for s in hard[:negatives])
+            pool = {s.passage_id: Negative(s.level, min(s.weight, 1.0)) for s in hard[:negatives]}
             examples += [
-                Example(normalise(question), query, s.passage_id, pool, s.weight)
+                Example(
+                    normalise(question), query, s.passage_id, tuple(pool), s.weight, s.level, pool
+                )
                 for s in found
                 if s.level >= Level.USEFUL
             ]

@@ -11,10 +11,11 @@ import numpy as np
 
 from ...core.documents import split_passage_id
 from ...core.errors import CorruptStore
+from ..codecs import decoded
 from ..encoder import Encoded, Encoder
 from ..index import Index
 from ..snapshot import REBUILD
-from ..vectors import Basis, VectorFiles, vectors_of
+from ..vectors import Basis, stored_files
 from .rows import Row, numbered
 from .scoring import Frozen
 
@@ -34,13 +35,13 @@ def stored_vectors(index: Index) -> Stored:
         CorruptStore: The vectors have lost their basis.
     """
     snapshot = index.snapshot()
-    manifest, layout = snapshot.manifest, snapshot.layout
-    folder = index.root / "vectors" / vectors_of(manifest)
-    files = VectorFiles(folder, dim=manifest["dim"], late_dim=manifest["late_dim"])
+    layout = snapshot.layout
+    files = stored_files(index.root / "vectors", snapshot.manifest)
     basis = files.basis
     if basis is None:
-        raise CorruptStore(f"{str(folder)!r} has no basis", fix=REBUILD)
-    dense, tokens = files.dense(), files.tokens(basis.axes.shape[1])
+        raise CorruptStore(f"{str(files.folder)!r} has no basis", fix=REBUILD)
+    late_dim = basis.axes.shape[1]
+    codec, dense, tokens = files.codec, files.dense(), files.tokens(late_dim)
     sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document
         WHERE d.doc_id = ? AND p.n = ? ORDER BY p.id DESC"""
 
@@ -53,7 +54,7 @@ def stored_vectors(index: Index) -> Stored:
                 start, length = layout.offsets[at], layout.lengths[at]
                 found[identifier] = Encoded(
                     np.array(dense[layout.rows[at]]),
-                    tokens[start : start + length].astype(np.float32),
+                    decoded(codec, tokens[start : start + length], late_dim),
                 )
         return found
 

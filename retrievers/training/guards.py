@@ -1,8 +1,9 @@
-"""Guards against false negatives: what was passed over, or even rejected, and is right after all.
+"""Guards of examples: against false negatives, which are right after all, and what is gone.
 
-Two witnesses are heard: other runs of the same question, always; and a teacher, the encoder that
-serves, if it is asked for. Documents found useful elsewhere, and negatives that score too near to
-their positive, are left out of the negatives and counted.
+Two witnesses are heard against what was passed over, or even rejected: other runs of the same
+question, always; and a teacher, the encoder that serves, if it is asked for. Documents found useful
+elsewhere, and negatives that score too near to their positive, are left out of the negatives and
+counted.
 """
 
 from collections import Counter, defaultdict
@@ -14,10 +15,13 @@ from ...core.batches import batched
 from ...core.trajectories import Level, Signal
 from ..encoder import Encoded, Vectors
 from .examples import Example, normalise
+from .rows import Texts
 
 Runs = Sequence[tuple[str, list[Signal]]]
 
 OTHER_RUNS = "negatives that another run of the question found useful"
+GONE_POSITIVES = "examples whose passage is gone from the corpus"
+GONE_NEGATIVES = "negatives that are gone from the corpus"
 TEACHER = "negatives that score too near to their positive"
 
 _BATCH = 256
@@ -84,6 +88,25 @@ def spare_false_negatives(
             dropped[TEACHER] += spared
         kept.append(replace(example, negatives=left))
     return kept
+
+
+def without_gone(examples: Sequence[Example], texts: Texts, dropped: Counter[str]) -> list[Example]:
+    """Leave out what the corpus no longer has.
+
+    Args:
+        examples: What was mined.
+        texts: Looks passages up; ids that are gone are left out.
+        dropped: Counts what is left out.
+    """
+    known: set[str] = set()
+    for names in batched(dict.fromkeys(i for e in examples for i in _passages(e)), _BATCH):
+        known.update(texts(names))
+    kept = [example for example in examples if example.positive in known]
+    left = [replace(e, negatives=tuple(i for i in e.negatives if i in known)) for e in kept]
+    negatives = [sum(len(e.negatives) for e in some) for some in (kept, left)]
+    gone = {GONE_POSITIVES: len(examples) - len(kept), GONE_NEGATIVES: negatives[0] - negatives[1]}
+    dropped.update({what: count for what, count in gone.items() if count})
+    return left
 
 
 def _passages(example: Example) -> tuple[str, ...]:

@@ -4,9 +4,12 @@ The names of losses, targets and modes are switches that ``loss_functions``, ``s
 ``trainer`` read; every value of a switch has one place that carries it out.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from ...core.errors import ConfigError
+from ..similarity_pooling import Pooling
 
 Loss = Literal["infonce", "disj", "listwise", "mw", "wasserstein", "margin_mse"]
 Target = Literal["dense", "late", "both"]
@@ -25,16 +28,21 @@ class Hyperparameters(BaseModel):
     """See ``loss_functions`` for the equations."""
     target: Target = "dense"
     """Scores that are trained: cosine of dense vectors, MaxSim of token vectors, or their sum."""
+    pooling: Pooling | None = None
+    """Of token similarities; None: as the index pools them."""
     mode: Mode = "full"
     """What changes: the encoder; the encoder of queries only; or a linear map of query vectors.
     In the last two the passages keep their vectors, so nothing is indexed again."""
+    lora: int = Field(default=0, ge=0)
+    """Rank of a low-rank change of the encoder's attention, in place of one of all weights; 0 for
+    the latter. See ``lora``."""
     keep: float = Field(default=0.0, ge=0)
     """Weight of staying close to the old model's vectors, against forgetting."""
     epochs: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=2)
     negatives: int = Field(default=5, ge=1)
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Of the encoder; a linear map takes steps 10 times as long."""
+    """Of all weights of an encoder; a linear map and LoRA go faster, see ``pace``."""
     temperature: float = Field(default=0.05, gt=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     dropout: bool = False
@@ -42,3 +50,32 @@ class Hyperparameters(BaseModel):
     max_tokens: int = Field(default=128, ge=16)
     """Tokens of a text that training reads."""
     seed: int = 0
+
+    @property
+    def pace(self) -> float:
+        """Learning rate of what is trained.
+
+        A linear map and low-rank changes begin as no change, and few numbers must carry it all:
+        they take steps 10 times as long (for LoRA so found by https://thinkingmachines.ai/blog/lora).
+        """
+        few = self.mode == "adapter" or self.lora > 0
+        return self.learning_rate * (10 if few else 1)
+
+    @field_validator("lora")
+    @classmethod
+    def _of_an_encoder(cls, rank: int, info: ValidationInfo) -> int:
+        if rank and info.data.get("mode") == "adapter":
+            raise ValueError("mode 'adapter' trains no encoder that LoRA could change")
+        return rank
+
+
+def aimed(hyper: Hyperparameters | None, target: str) -> Hyperparameters:
+    """Return hyperparameters with another target.
+
+    Raises:
+        ConfigError: There is no such target.
+    """
+    if target not in get_args(Target):
+        known = ", ".join(map(repr, get_args(Target)))
+        raise ConfigError(f"cannot train {target!r}", fix=f"train one of {known}")
+    return (hyper or Hyperparameters()).model_copy(update={"target": target})

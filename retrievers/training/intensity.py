@@ -38,12 +38,17 @@ def attention(
         return {}
     amounts = {
         (opening.doc_id, opening.step): (
-            words(opening.thought) if kind == "thought" else opening.dwell_ms
+            words(opening.thought) if kind == "thought" else _read_for(opening.dwell_ms)
         )
         for opening in openings_of(trajectory)
     }
     found = {s: amounts.get((s.doc_id, s.step)) for s in signals if s.level >= Level.USEFUL}
     return {signal: float(x) for signal, x in found.items() if x is not None and 0 < x < inf}
+
+
+def _read_for(dwell_ms: float | None) -> float | None:
+    """Return a time above 0: what a clock calls none is the least there is, not unmeasured."""
+    return None if dwell_ms is None else max(dwell_ms, 1.0)
 
 
 def intensities(amounts: Mapping[Signal, float]) -> dict[Signal, float]:

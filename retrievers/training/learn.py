@@ -1,14 +1,17 @@
 """Learn: trajectories → signals → examples → candidate → gate → registry → swap.
 
 The candidate is trained on some question groups and judged on the others, over a generation built
-aside. Only a promoted one is published, and it is served when this returns; otherwise nothing that
-serves has changed. Either way the version is registered with its lineage.
+aside, or over the one that serves if only queries change (see ``swap``). Only a promoted one is
+published, and it is served when this returns; otherwise nothing that serves has changed. Either way
+the version is registered with its lineage.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,16 +19,26 @@ from ...core.documents import utc_now
 from ...core.errors import ConfigError
 from ...core.trajectories import Signal, Trajectory
 from ..builder import Progress, quiet
-from ..index import Index
+from ..encoder import Encoder
+from ..index import Candidate, Index
+from ..query_side import QuerySide, identity
+from ..similarity_pooling import Pooling
 from .augment import augmented
+from .curve import read_curve
+from .diagnostics import Diagnosis
+from .drift import save_drift
 from .examples import Example, HeldOut, build_examples, held_out, normalise, split
-from .gate import Measured, Verdict, decide, measure
-from .guards import spare_false_negatives
+from .gate import Measured, Verdict
+from .guard import guard_queries
+from .guards import spare_false_negatives, without_gone
+from .held_gate import hold_gate
 from .judge_names import choose_judge
 from .judges import Judge
 from .mining import Mined, mine_all
 from .options import JudgeName, MiningOptions
+from .record import RECORD, GateRecord
 from .registry import Card, Registry
+from .swap import Swap
 from .trainer import Hyperparameters, train
 
 if TYPE_CHECKING:
@@ -56,6 +69,10 @@ class LearnReport(BaseModel):
     measured: list[Measured]
     generation: int
     """The generation that is served now."""
+    record: str
+    """What the gate saw, a path inside the workspace; reports are made of it."""
+    report: str | None = None
+    """The report, a path inside the workspace, where one was made."""
 
 
 def learn(
@@ -63,7 +80,9 @@ def learn(
     trajectories: Iterable[Trajectory],
     *,
     hyper: Hyperparameters | None = None,
+    swap: Swap = "reindex",
     accept_equal: bool = False,
+    guard: str | Path = "",
     mining: MiningOptions | None = None,
     judge: JudgeName | Judge | None = None,
     chat: "BaseChatModel | None" = None,
@@ -75,8 +94,12 @@ def learn(
     Args:
         index: The corpus the trajectories were recorded over.
         trajectories: Runs; unusable ones are counted.
-        hyper: How to train.
+        hyper: How to train; a mode that trains queries only is measured and served at once.
+        swap: How a whole model comes to be measured and served: ``reindex`` encodes the passages
+            with it, ``now`` compensates its drift over those of the model before. ``settle`` then
+            brings the rest.
         accept_equal: Also promote a candidate that is not significantly better or worse.
+        guard: Queries that must not be lost, see ``guard``; those of the settings if not given.
         mining: How to mine.
         judge: Takes the place of the judge that ``mining`` names.
         chat: The model that the judge ``llm`` asks.
@@ -88,35 +111,49 @@ def learn(
         WorkspaceLocked: Another process is writing.
     """
     hyper = hyper or Hyperparameters()
-    if hyper.mode != "full":
-        raise ConfigError(
-            f"mode {hyper.mode!r} trains a query side, which no index serves yet",
-            fix="use mode 'full'",
-        )
+    pooling = hyper.pooling or Pooling.of(index.settings)
+    hyper = hyper.model_copy(update={"pooling": pooling})
+    if swap not in get_args(Swap):
+        raise ConfigError(f"unknown swap {swap!r}", fix="use 'reindex' or 'now'")
     mining = mining or MiningOptions()
     judge = judge or mining.judge
-    mined = mine_all(trajectories, choose_judge(judge, chat, index.texts), mining)
+    diagnosis = Diagnosis()
+    mined = mine_all(
+        diagnosis.watched(trajectories), choose_judge(judge, chat, index.texts), mining
+    )
     examples, queries = _divide(index, mined, hyper)
     examples = _guarded(index, examples, mined)
+    guarding = guard_queries(index, examples, guard or index.settings.gate.guard, hyper.seed)
     registry = Registry(index.root)
     version, folder = registry.reserve()
-    parent = index.encoder()
-    train(parent, examples, index.texts, index.sample(2_000, hyper.seed), folder, hyper, progress)
+    parent = _train(index, examples, folder, hyper, progress)
     reference = f"models/dense/{version:04d}"
-    with index.candidate(index.load(reference), progress=progress) as candidate:
-        before = index.snapshot()
-        measured = []
-        for done, by in enumerate(("dense", "late", "hybrid"), 1):
-            measured.append(measure(index, before, candidate.snapshot, queries, by))
-            progress("measuring", done, 3)
-        verdict, reason = decide(measured[0], measured[1:], accept_equal=accept_equal)
+    with _candidate(index, reference, hyper, swap, progress) as candidate:
+        gate = hold_gate(
+            index,
+            candidate.snapshot,
+            examples,
+            queries,
+            guarding,
+            trained="late" if hyper.target == "late" else "dense",
+            candidate=registry.candidate(index.published.serving),
+            accept_equal=accept_equal,
+            progress=progress,
+        )
+        GateRecord(
+            version=version,
+            gate=gate,
+            dropped=dict(mined.report.dropped),
+            behaviour=diagnosis.result(),
+            curve=read_curve(folder),
+        ).save(folder)
         registry.register(
             Card(
                 name="dense",
                 version=version,
                 created_at=utc_now(),
                 parent=parent.id,
-                fingerprint=candidate.encoder.fingerprint,
+                fingerprint=identity(folder),
                 code_version=code_version,
                 trajectories=mined.ids,
                 data_hash=_data_hash(examples),
@@ -124,16 +161,18 @@ def learn(
                 mining=mining.model_dump() | {"judge": _name_of(judge)},
                 signals=dict(mined.report.levels),
                 examples=len(examples),
-                measured=measured,
-                verdict=verdict,
-                reason=reason,
+                measured=gate.measured,
+                candidate=gate.candidate,
+                confidence=gate.measured[0].confidence,
+                verdict=gate.verdict,
+                reason=gate.reason,
             )
         )
-        if verdict == "promoted":
+        if gate.verdict == "promoted":
             candidate.publish()
     return LearnReport(
-        verdict=verdict,
-        reason=reason,
+        verdict=gate.verdict,
+        reason=gate.reason,
         version=version,
         trajectories=mined.report.trajectories,
         used=mined.report.used,
@@ -141,9 +180,43 @@ def learn(
         dropped=dict(mined.report.dropped),
         examples=len(examples),
         held_out=len(queries),
-        measured=measured,
+        measured=gate.measured,
+        record=f"{reference}/{RECORD}",
         generation=index.generation,
     )
+
+
+def _train(
+    index: Index, examples: list[Example], folder: Path, hyper: Hyperparameters, progress: Progress
+) -> Encoder:
+    """Train into a version's folder; returns where training began.
+
+    A query side begins at the encoder of the passages that it is for, a whole model at the newest
+    whole model, even if only its queries serve yet.
+    """
+    from .frozen import stored_vectors  # loads torch
+
+    corpus = index.sample(2_000, hyper.seed)
+    if hyper.mode != "full":
+        parent, stored = index.encoder(), stored_vectors(index)
+        train(parent, examples, index.texts, corpus, folder, hyper, progress, stored=stored)
+        return parent
+    side = index.published.query
+    drifted = side and QuerySide.read(index.root / side).kind == "drift"
+    parent = index.load(side) if drifted else index.encoder()
+    train(parent, examples, index.texts, corpus, folder, hyper, progress)
+    trained = index.load(folder.relative_to(index.root).as_posix())
+    save_drift(parent, trained, (example.query for example in examples), folder)
+    return parent
+
+
+def _candidate(
+    index: Index, reference: str, hyper: Hyperparameters, swap: Swap, progress: Progress
+) -> AbstractContextManager[Candidate]:
+    """Prepare what is measured and may serve: an index of its own, or another query side."""
+    if hyper.mode == "full" and swap == "reindex":
+        return index.candidate(index.load(reference), progress=progress)
+    return index.query_candidate(reference, progress=progress)
 
 
 def _divide(
@@ -164,6 +237,7 @@ def _divide(
         for example in build_examples([*runs, *augmented(runs, thoughts, mined.options)], wanted)
         if normalise(example.query) not in asked
     ]
+    examples = without_gone(examples, index.texts, mined.report.dropped)
     if len(examples) < MIN_EXAMPLES or len(queries) < MIN_HELD_OUT:
         raise ConfigError(
             f"too little to learn from: {len(examples)} training examples (at least "
@@ -188,7 +262,7 @@ def _guarded(index: Index, examples: list[Example], mined: Mined) -> list[Exampl
 
     vectors, ratio = stored_vectors(index).vectors, mined.options.teacher
     return spare_false_negatives(
-        examples, index.encoder().query, vectors, ratio, mined.report.dropped
+        examples, index.snapshot().encode, vectors, ratio, mined.report.dropped
     )
 
 
@@ -207,5 +281,7 @@ def _known(index: Index, item: HeldOut) -> bool:
 
 
 def _data_hash(examples: Sequence[Example]) -> str:
-    rows = json.dumps([[e.query, e.positive, e.negatives, e.weight] for e in examples])
+    rows = json.dumps(
+        [[e.query, e.positive, e.negatives, e.weight, e.level, dict(e.judged)] for e in examples]
+    )
     return hashlib.blake2b(rows.encode(), digest_size=16).hexdigest()

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from ..similarity_pooling import Pooling
 from .hyper import Hyperparameters
 from .loss_functions import LOSSES, Scored
 from .scoring import SCORERS, Frozen, Texts, cosine, maxsim
@@ -23,22 +25,27 @@ class Labels(NamedTuple):
     positives: Tensor
     grades: Tensor
     """Shape ``(rows, width)``."""
+    against: Tensor
+    """Shape ``(rows, width)``, how surely each passage is a negative."""
     passages: Tensor
     """Shape ``(rows, width)``, the number of each passage among the distinct ones."""
 
     @classmethod
     def of(cls, labels: Tensor) -> "Labels":
-        """Split the columns: weight, positives, then grades and numbers of the passages."""
-        width = (labels.shape[1] - 2) // 2
-        numbers = labels[:, 2 + width :].long()
-        return cls(labels[:, 0], labels[:, 1].long(), labels[:, 2 : 2 + width], numbers)
+        """Split the columns: weight, positives, then three for each of the passages."""
+        grades, against, numbers = labels[:, 2:].chunk(3, 1)
+        return cls(labels[:, 0], labels[:, 1].long(), grades, against, numbers.long())
 
     @staticmethod
     def row(
-        weight: float, positives: int, grades: Sequence[float], passages: Sequence[int]
+        weight: float,
+        positives: int,
+        grades: Sequence[float],
+        against: Sequence[float],
+        passages: Sequence[int],
     ) -> list[float]:
         """Make what :meth:`of` reads."""
-        return [weight, positives, *grades, *passages]
+        return [weight, positives, *grades, *against, *passages]
 
 
 def objective(
@@ -61,13 +68,15 @@ def objective(
     rows, width = labels.grades.shape
     rank, everything = _gathered(passages)
     at = torch.arange(rows * width, device=labels.weights.device).view(width, rows).T
-    judged = (rank * rows * width + at, labels.positives, labels.grades, labels.weights)
-    teacher = None
+    own = rank * rows * width + at
+    judged = (own, labels.positives, labels.grades, labels.against, labels.weights)
+    teacher, pooling = None, hyper.pooling or Pooling()
     if hyper.loss == "margin_mse" and before is not None:
-        teacher = maxsim(before[0], _gathered(before[1])[1])
+        teacher = maxsim(before[0], _gathered(before[1])[1], pooling)
     total = torch.zeros((), device=labels.weights.device)
     for scorer in SCORERS[hyper.target]:
-        scored = Scored(scorer(queries, everything), *judged, teacher)
+        pooled = (pooling,) if scorer is maxsim else ()
+        scored = Scored(scorer(queries, everything, *pooled), *judged, teacher)
         total = total + LOSSES[hyper.loss](scored, hyper.temperature)
         if hyper.keep and before is not None:
             near = _distance(scorer, queries, before[0]) + _distance(scorer, passages, before[1])
@@ -151,8 +160,42 @@ class RetrievalLoss(nn.Module):
         queries = Texts.of(model(dict(features[0])), late=self._late)
         if self._frozen is not None:
             return self._frozen.project(queries), self._frozen.texts(judged.passages.T.flatten())
-        columns = [Texts.of(model(dict(column)), late=self._late) for column in features[1:]]
-        return queries, Texts.joined(columns)
+        groups, places = by_length(features[1:], len(judged.weights))
+        found = Texts.joined([Texts.of(model(group), late=self._late) for group in groups])
+        return queries, Texts(*(part[places] for part in found))
+
+
+def by_length(
+    columns: Sequence[dict[str, Tensor]], size: int
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """Group the texts of columns by length, so that little of a forward pass is padding.
+
+    Args:
+        columns: Tokenised columns, each padded to its own length.
+        size: Texts of a group.
+
+    Returns:
+        The groups, and where each text of the columns, put end to end, is among them.
+    """
+    first = columns[0]
+    joined = {
+        key: _end_to_end([column[key] for column in columns])
+        for key, value in first.items()
+        if isinstance(value, Tensor)
+    }
+    mask = joined["attention_mask"]
+    order = mask.sum(1).argsort(descending=True, stable=True)
+    groups: list[dict[str, Tensor]] = []
+    for rows in order.split(size):
+        width = int(mask[rows].any(0).nonzero().max()) + 1
+        groups.append(first | {key: value[rows, :width] for key, value in joined.items()})
+    return groups, order.argsort()
+
+
+def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate texts of columns, padded to the longest along their second axis."""
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([pad(p, (*(0, 0) * (p.dim() - 2), 0, longest - p.shape[1])) for p in parts])
 
 
 def needs_tokens(hyper: Hyperparameters) -> bool:

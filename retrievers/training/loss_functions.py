@@ -5,6 +5,10 @@ of the batch, and what was judged. It is a mean weighted by the rows' weights, s
 do not count and only ratios of weights matter. Between processes, each computes its own queries
 over the passages of all, and weights are normalised over all (LRAT's released script lost them
 there, arXiv 2604.04949).
+
+A row's own negative ``d`` counts as far as it is surely one, ``a_d``, as CET weighs what was not
+labelled (arXiv 2209.05072): ``a_d·e^{s/τ}`` stands for ``e^{s/τ}``, and ``a_d`` weighs a pair with
+it. With ``a_d = 0`` it is not there; for other rows of the batch it is a passage like any other.
 """
 
 from collections.abc import Callable
@@ -21,7 +25,7 @@ _CONTRAST = 0.1
 _CONTRAST_TEMPERATURE = 0.01
 _MASK = 0.6
 _LEVELS = 3.0
-"""SyCL's best level; a grade is at most about 1."""
+"""SyCL's best level; a grade is a level over it."""
 _IN_BATCH = 0.75
 
 
@@ -35,7 +39,9 @@ class Scored(NamedTuple):
     positives: Tensor
     """Shape ``(rows,)``, how many of a row's own passages are positive; at least 1."""
     grades: Tensor
-    """Shape ``(rows, width)``, how good each own passage is judged; 0 for negatives."""
+    """Shape ``(rows, width)``, how good each own passage is judged, in [0, 1]."""
+    against: Tensor
+    """Shape ``(rows, width)``, how surely each own passage is a negative; 1 for positives."""
     weights: Tensor
     """Shape ``(rows,)``, not negative."""
     teacher: Tensor | None = None
@@ -52,6 +58,15 @@ class Scored(NamedTuple):
         width = torch.arange(self.own.shape[1], device=self.own.device)
         return width < self.positives[:, None]
 
+    @property
+    def every_against(self) -> Tensor:
+        """As ``against`` for all passages; those of other rows count in full."""
+        return torch.ones_like(self.scores).scatter(1, self.own, self.against.to(self.scores))
+
+    def logits(self, temperature: float) -> Tensor:
+        """``s/τ + log a``, of which a softmax is taken, shape ``(rows, passages)``."""
+        return self.scores / temperature + self.every_against.log()
+
 
 def infonce(batch: Scored, temperature: float) -> Tensor:
     """Weighted InfoNCE with in-batch negatives (LRAT, arXiv 2604.04949, section 3.4).
@@ -59,7 +74,7 @@ def infonce(batch: Scored, temperature: float) -> Tensor:
     ``L = Σ w_i ℓ_i / Σ w_i``, ``ℓ_i = −log e^{s(q_i, d_i⁺)/τ} / Σ_d e^{s(q_i, d)/τ}`` with ``d``
     over all passages of the batch. Reads the first positive only.
     """
-    losses = cross_entropy(batch.scores / temperature, batch.own[:, 0], reduction="none")
+    losses = cross_entropy(batch.logits(temperature), batch.own[:, 0], reduction="none")
     return weighted_mean(losses, batch.weights)
 
 
@@ -69,7 +84,7 @@ def disj(batch: Scored, temperature: float) -> Tensor:
     ``ℓ_i = −log Σ_{d ∈ D_i⁺} e^{s(q_i, d)/τ} / Σ_d e^{s(q_i, d)/τ}``, over the batch as above.
     """
     positive = (batch.own_scores / temperature).masked_fill(~batch.is_positive, -torch.inf)
-    losses = (batch.scores / temperature).logsumexp(1) - positive.logsumexp(1)
+    losses = batch.logits(temperature).logsumexp(1) - positive.logsumexp(1)
     return weighted_mean(losses, batch.weights)
 
 
@@ -79,13 +94,15 @@ def listwise(batch: Scored, temperature: float) -> Tensor:
     ``ℓ_i = KL(softmax(t_i/0.3) ‖ softmax(s_i/τ)) + 0.1·InfoNCE(τ = 0.01)``, the latter over the
     batch without own passages whose grade exceeds 0.6 times the best.
     """
-    teacher = log_softmax(batch.grades / _TEACHER_TEMPERATURE, 1)
-    student = log_softmax(batch.own_scores / temperature, 1)
-    divergence = (teacher.exp() * (teacher - student)).sum(1)
+    surely = batch.against.log()
+    teacher = log_softmax(batch.grades / _TEACHER_TEMPERATURE + surely, 1)
+    student = log_softmax(batch.own_scores / temperature + surely, 1)
+    gaps = (teacher - student).masked_fill(batch.against == 0, 0.0)  # infinities of both
+    divergence = (teacher.exp() * gaps).sum(1)
     close = batch.grades > _MASK * batch.grades.amax(1, keepdim=True)
     close[:, 0] = False
     masked = torch.zeros_like(batch.scores, dtype=torch.bool).scatter(1, batch.own, close)
-    scores = batch.scores.masked_fill(masked, -torch.inf) / _CONTRAST_TEMPERATURE
+    scores = batch.logits(_CONTRAST_TEMPERATURE).masked_fill(masked, -torch.inf)
     contrast = cross_entropy(scores, batch.own[:, 0], reduction="none")
     return weighted_mean(divergence + _CONTRAST * contrast, batch.weights)
 
@@ -93,13 +110,13 @@ def listwise(batch: Scored, temperature: float) -> Tensor:
 def mw(batch: Scored, temperature: float) -> Tensor:
     """Mann-Whitney loss (arXiv 2510.00137): bounds 1 − AUC over pairs *across* queries.
 
-    ``L = Σ w_i w_j softplus(−(s_i⁺ − s_j⁻)/τ) / Σ w_i w_j`` over all positive scores ``s_i⁺`` and
-    negative scores ``s_j⁻`` of the batch, so that scores of different queries are comparable.
-    Between processes, pairs are of queries of the same one.
+    ``L = Σ w_i w_j a_j softplus(−(s_i⁺ − s_j⁻)/τ) / Σ w_i w_j a_j`` over all positive scores
+    ``s_i⁺`` and negative scores ``s_j⁻`` of the batch, so that scores of different queries are
+    comparable. Between processes, pairs are of queries of the same one.
     """
     positive = torch.zeros_like(batch.scores, dtype=torch.bool)
     positive = positive.scatter(1, batch.own, batch.is_positive)
-    weights = batch.weights[:, None].expand_as(batch.scores)
+    weights = batch.weights[:, None] * batch.every_against
     gaps = batch.scores[positive][:, None] - batch.scores[~positive]
     pairs = weights[positive][:, None] * weights[~positive]
     return (softplus(-gaps / temperature) * pairs).sum() / pairs.sum().clamp_min(1e-12)
@@ -114,8 +131,9 @@ def wasserstein(batch: Scored, temperature: float) -> Tensor:
     processes, each compares its own rows.
     """
     share = batch.weights.double() / batch.weights.double().sum().clamp_min(1e-12)
-    found = softmax(batch.own_scores.double() / temperature, 1)
-    wanted = softmax(batch.grades.double() * _LEVELS, 1)
+    surely = batch.against.double().log()
+    found = softmax(batch.own_scores.double() / temperature + surely, 1)
+    wanted = softmax(batch.grades.double() * _LEVELS + surely, 1)
     means = [share @ rows for rows in (found, wanted)]
     a, b = (
         share.sqrt()[:, None] * (rows - mean)
@@ -127,21 +145,26 @@ def wasserstein(batch: Scored, temperature: float) -> Tensor:
 
 
 def margin_mse(batch: Scored, temperature: float) -> Tensor:
-    """Margin-MSE with in-batch negatives (TAS-Balanced, arXiv 2104.06967, equations 5 to 7).
+    """Margin-MSE with in-batch negatives (TAS-Balanced, arXiv 2104.06967, section 3).
 
-    ``ℓ_i = mean_d ((s_i⁺ − s_id) − (t_i⁺ − t_id))²`` over own negatives, plus 0.75 of the same over
-    the other rows' passages. The teacher is the old model's MaxSim; where it contradicts a
-    judgement, ``t_i⁺ < t_id``, a margin of 0 is asked for. Has no temperature.
+    ``ℓ_i = Σ_d a_d ((s_i⁺ − s_id) − m_id)² / Σ_d a_d`` over own negatives, plus 0.75 of the same
+    over the other rows' passages. ``m_id = t_i⁺ − t_id`` is the margin of the teacher, the old
+    model's MaxSim; where it contradicts a judgement, ``t_i⁺ < t_id``, a margin of 0 is asked for,
+    and ``1 − g_d/g_i⁺`` of it from a negative that has a grade. Has no temperature.
     """
     if batch.teacher is None:
         raise TypeError("margin_mse needs a teacher's scores")
     first = batch.own[:, :1]
     gaps = batch.scores.gather(1, first) - batch.scores
     wanted = (batch.teacher.gather(1, first) - batch.teacher).clamp_min(0)
+    share = 1 - batch.grades / batch.grades[:, :1].clamp_min(1e-12)
+    wanted = wanted * torch.ones_like(wanted).scatter(1, batch.own, share.to(wanted).clamp_min(0))
     errors = (gaps - wanted).square()
     others = torch.ones_like(errors).scatter(1, batch.own, 0.0)
     in_batch = (errors * others).sum(1) / others.sum(1).clamp_min(1)
-    losses = errors.gather(1, batch.own[:, 1:]).mean(1) + _IN_BATCH * in_batch
+    surely = batch.against[:, 1:]
+    hard = (errors.gather(1, batch.own[:, 1:]) * surely).sum(1) / surely.sum(1).clamp_min(1e-12)
+    losses = hard + _IN_BATCH * in_batch
     return weighted_mean(losses, batch.weights)
 
 

@@ -1,10 +1,10 @@
 """Mining a corpus of runs: every run's signals, guarded and weighted as the options say.
 
-Runs are read one batch at a time and not kept. What needs all of them, the guard across runs of a
-question and the weights, is done at the end on the signals.
+Runs are read one batch at a time and not kept. What needs all of them, the shares of sources, the
+guard across runs of a question and the weights, is done at the end on the signals.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,9 +16,10 @@ from .augment import thoughts_of
 from .examined import Place, depths, examination, places
 from .guards import spare_useful_elsewhere
 from .intensity import attention, intensities
-from .judges import Judge, explicit_negation
+from .judges import Judge, explicit_negation, patient
 from .options import MiningOptions
 from .signals import MiningReport, mine_some
+from .sources import balanced, source_of, without_replays
 
 _BATCH = 64
 """Runs whose openings a judge reads together."""
@@ -50,23 +51,35 @@ def mine_all(
         options: Weights and rows.
     """
     options, report = options or MiningOptions(), MiningReport()
+    if options.dwell is not None:
+        judge = patient(judge, options.dwell)
     runs: list[tuple[str, list[Signal]]] = []
     ids: list[str] = []
+    sources: list[str] = []
     thoughts: list[dict[str, str]] = []
     weights = _Weights(options)
-    for batch in batched(trajectories, _BATCH):
-        report.trajectories += len(batch)
+    for batch in batched(without_replays(_counted(trajectories, report), report.dropped), _BATCH):
         for run, signals in zip(batch, mine_some(batch, report, judge), strict=True):
             weights.read(run, signals)
             if signals:
                 runs.append((run.question, signals))
                 ids.append(run.id)
+                sources.append(source_of(run))
                 thoughts += [thoughts_of(run)] * options.reasoning
+    kept = balanced(runs, sources, options, report.dropped)
+    runs = [(runs[at][0], signals) for at, signals in kept.items()]
+    ids, thoughts = [ids[at] for at in kept], [thoughts[at] for at in kept if thoughts]
     report.used = len(runs)
     guarded = spare_useful_elsewhere(runs, report.dropped)
     runs = [(question, weights.applied(signals)) for question, signals in guarded]
     report.levels.update(s.level.name.lower() for _, signals in runs for s in signals)
     return Mined(runs=runs, report=report, ids=ids, thoughts=thoughts, options=options)
+
+
+def _counted(trajectories: Iterable[Trajectory], report: MiningReport) -> Iterator[Trajectory]:
+    for run in trajectories:
+        report.trajectories += 1
+        yield run
 
 
 class _Weights:

@@ -20,12 +20,19 @@ class MiningOptions(BaseModel):
 
     judge: JudgeName = "negation"
     """See ``judges``."""
+    per_source: float = Field(default=0.5, gt=0, le=1)
+    """Share of the examples that one caller may give, where there are several; see ``sources``."""
+    per_source_runs: int | None = Field(default=None, ge=1)
+    """Runs of one caller that are learned from at most, the latest."""
+    dwell: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds; where a log tells how long an opening was read, a shorter one says nothing. Thirty
+    are usual for clicks of people (Fox et al., TOIS 2005). See ``judges``."""
     intensity: Attention = "none"
     """Weighs what was found useful by the thought after it, or by how long it was read; see
     ``intensity``."""
     examined: bool = False
     """Puts negatives far below the last opened rank behind the others; see ``examined``."""
-    teacher: float | None = Field(default=None, gt=0)
+    teacher: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Drops negatives whose cosine by the present encoder exceeds this share of the positive's; see
     ``guards``."""
     reasoning: bool = False

@@ -1,5 +1,7 @@
 """Rows of training: a query with passages of equal number, positives first, and what was judged.
 
+Grades are a signal's level over the highest: cited 1, useful 2/3, rejected 1/3, passed over 0.
+
 Rows of most losses hold one positive; losses over lists read all positives of a query as one row.
 Rows that are short of negatives are filled with random passages, never with a positive of the same
 query.
@@ -7,10 +9,12 @@ query.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from ...core.errors import ConfigError
-from .examples import Example
+from ...core.trajectories import Level
+from .examples import PASSED_OVER, Example, Negative
 from .hyper import LISTS, Hyperparameters
 
 Texts = Callable[[Sequence[str]], dict[str, str]]
@@ -26,15 +30,17 @@ class Row(NamedTuple):
     query: str
     passages: list[str]
     """Passage ids, positives first; as many in every row."""
+    positives: int
     grades: list[float]
-    """Of the positives: the weight of each one's signal."""
+    """Of the passages, in [0, 1]."""
+    against: list[float]
+    """How surely each passage is a negative, in [0, 1]; 1 for positives."""
     weight: float
 
     @property
     def label(self) -> list[float]:
-        """Weight, number of positives, and the grade of every passage."""
-        negatives = [0.0] * (len(self.passages) - len(self.grades))
-        return [self.weight, len(self.grades), *self.grades, *negatives]
+        """What the loss reads but for the passages' numbers; see ``loss.Labels``."""
+        return [self.weight, self.positives, *self.grades, *self.against]
 
 
 def select_rows(
@@ -49,7 +55,7 @@ def select_rows(
     judged = list(_lists(examples) if hyper.loss in LISTS else _pairs(examples))
     width = max((len(one.grades) for one in judged), default=1) + hyper.negatives
     pools = [
-        [*one.hard[: hyper.negatives], *rng.choices(corpus, k=2 * (width - len(one.grades)))]
+        [*list(one.hard)[: hyper.negatives], *rng.choices(corpus, k=2 * (width - len(one.grades)))]
         for one in judged
     ]
     known = texts(
@@ -64,8 +70,7 @@ def select_rows(
         usable = [i for i in dict.fromkeys(pool) if i in known and i not in positives[one.query]]
         wanted = width - len(good)
         if good and len(usable) >= wanted:
-            passages = [*good, *usable[:wanted]]
-            rows.append(Row(one.query, passages, list(good.values()), one.weight))
+            rows.append(_row(one, good, usable[:wanted]))
     if not rows:
         raise ConfigError(
             "no training example refers to this corpus", fix="record trajectories over it first"
@@ -90,7 +95,7 @@ def columns(
     """Name the texts of rows; the label ends with each passage's number, by :func:`numbered`."""
     numbers = numbered(rows)
     names = ["positive", *(f"negative_{n}" for n in range(len(rows[0].passages) - 1))]
-    if any(len(row.grades) > 1 for row in rows):
+    if any(row.positives > 1 for row in rows):
         names = [f"passage_{n}" for n in range(len(names))]
     return [
         {"query": query_prompt + row.query}
@@ -109,14 +114,40 @@ class _Judged(NamedTuple):
     query: str
     grades: dict[str, float]
     """Of positives, by passage id."""
-    hard: tuple[str, ...]
+    hard: dict[str, Negative]
     weight: float
+
+
+def _grade(level: Level) -> float:
+    return level / max(Level)
+
+
+def _row(one: _Judged, good: dict[str, float], bad: Sequence[str]) -> Row:
+    negatives = [one.hard.get(identifier, PASSED_OVER) for identifier in bad]
+    return Row(
+        one.query,
+        [*good, *bad],
+        len(good),
+        [*good.values(), *(_grade(negative.level) for negative in negatives)],
+        [*[1.0] * len(good), *(negative.weight for negative in negatives)],
+        one.weight,
+    )
+
+
+def _hard(examples: Sequence[Example]) -> dict[str, Negative]:
+    """Return negatives in their order; of what examples judge differently, the gravest word."""
+    found: dict[str, Negative] = {}
+    for example in examples:
+        for identifier in example.negatives:
+            told = example.judged.get(identifier, PASSED_OVER)
+            found[identifier] = max(told, found.get(identifier, told))
+    return found
 
 
 def _pairs(examples: Sequence[Example]) -> Iterator[_Judged]:
     for example in examples:
-        grades = {example.positive: example.weight}
-        yield _Judged(example.query, grades, example.negatives, example.weight)
+        grades = {example.positive: _grade(example.level)}
+        yield _Judged(example.query, grades, _hard([example]), example.weight)
 
 
 def _lists(examples: Sequence[Example]) -> Iterator[_Judged]:
@@ -124,9 +155,9 @@ def _lists(examples: Sequence[Example]) -> Iterator[_Judged]:
     for example in examples:
         by_query.setdefault(example.query, []).append(example)
     for query, found in by_query.items():
-        grades: dict[str, float] = {}
-        for example in sorted(found, key=lambda e: -e.weight):
-            grades.setdefault(example.positive, example.weight)
-        best = dict(list(grades.items())[:_MOST_POSITIVES])
-        hard = dict.fromkeys(i for example in found for i in example.negatives)
-        yield _Judged(query, best, tuple(hard), sum(best.values()) / len(best))
+        best: dict[str, Example] = {}
+        for example in sorted(found, key=lambda e: (-e.level, -e.weight)):
+            best.setdefault(example.positive, example)
+        most = list(best.values())[:_MOST_POSITIVES]
+        grades = {example.positive: _grade(example.level) for example in most}
+        yield _Judged(query, grades, _hard(found), fmean(example.weight for example in most))

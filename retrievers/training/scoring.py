@@ -14,6 +14,7 @@ from torch.nn.functional import normalize, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from ..encoder import Encoded
+from ..similarity_pooling import Pooling
 from ..vectors import Basis
 
 
@@ -52,18 +53,32 @@ def cosine(queries: Texts, passages: Texts) -> Tensor:
     return queries.dense @ passages.dense.T
 
 
-def maxsim(queries: Texts, passages: Texts) -> Tensor:
-    """Score by the *mean* over query tokens of the best inner product (ColBERT, eq. 3).
+def maxsim(queries: Texts, passages: Texts, pooling: Pooling = Pooling()) -> Tensor:  # noqa: B008
+    """Score by the *mean* over query tokens of the pooled inner products (ColBERT, eq. 3).
 
     A query's ranking is that of the sum, which the index uses; the scale is that of a cosine.
     """
     products = torch.einsum("qid,pjd->qpij", queries.tokens, passages.tokens)
-    best = products.masked_fill(~passages.mask[:, None], -torch.inf).amax(-1)  # (q, p, i)
-    counted = queries.mask[:, None].to(best)
-    return (best * counted).sum(-1) / counted.sum(-1)
+    pooled = _pooled(products, passages.mask[:, None], pooling)  # (q, p, i)
+    counted = queries.mask[:, None].to(pooled)
+    return (pooled * counted).sum(-1) / counted.sum(-1)
 
 
-SCORERS: dict[str, tuple[Callable[[Texts, Texts], Tensor], ...]] = {
+def _pooled(products: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """Pool over the last dimension as the index does, see ``similarity_pooling``."""
+    hidden = products.masked_fill(~mask, -torch.inf)
+    if pooling.kind == "max":
+        return hidden.amax(-1)
+    if pooling.kind == "topk":
+        k = min(pooling.k, products.shape[-1])
+        best = hidden.topk(k, -1).values
+        found = mask.sum(-1).clamp(max=k)
+        return best.masked_fill(best.isinf(), 0).sum(-1) / found
+    weights = (hidden / pooling.temperature).softmax(-1)
+    return (weights * products).sum(-1)
+
+
+SCORERS: dict[str, tuple[Callable[..., Tensor], ...]] = {
     "dense": (cosine,),
     "late": (maxsim,),
     "both": (cosine, maxsim),

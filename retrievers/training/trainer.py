@@ -2,10 +2,10 @@
 
 Ours are the data and the losses; batching, optimiser, schedule and checkpoints are
 sentence-transformers' trainer's. The model that serves is never touched: a copy is trained and
-saved to a folder of its own. A killed training goes on from its last epoch.
+saved to a folder of its own. A killed training goes on from its last checkpoint; these stay until
+the version is registered, so that a finished one is not repeated when what follows it fails.
 """
 
-import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ...core.errors import ConfigError
 from ..builder import Progress, quiet
 from ..encoder import Encoder, has_bfloat16
-from .checkpoints import checkpoint_folder, last_checkpoint
+from .checkpoints import checkpoint_folder, checkpointing, last_checkpoint, reporter
+from .curve import points_every, points_of, save_curve
 from .examples import Example
 from .hyper import Hyperparameters
-from .registry import CHECKPOINTS
+from .lora import add_lora, merge_lora
 from .rows import Row, Texts, build_rows, columns, select_rows
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def train(
 
     Raises:
         ConfigError: The encoder is not a bi-encoder, or no example can be used.
+        Interrupted: ``progress`` raised it; a checkpoint of that step is kept.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -93,20 +95,31 @@ def _fine_tune(
         warnings.simplefilter("ignore")  # the libraries' own; ours are errors in the tests
         model = _copy(base, hyper)
         model.max_seq_length = min(hyper.max_tokens, base.model.max_seq_length or hyper.max_tokens)
-        trainer = SentenceTransformerTrainer(
+        if hyper.lora:
+            add_lora(model, hyper.lora)
+        told_of = reporter(progress)
+        trainer = checkpointing(SentenceTransformerTrainer)(
             model=model,
             args=_arguments(
-                checkpoints, hyper, model.device.type, _sampler(base, rows, known, hyper)
+                checkpoints,
+                hyper,
+                model.device.type,
+                _sampler(base, rows, known, hyper),
+                points_every(hyper.epochs * len(rows) // hyper.batch_size),
             ),
             train_dataset=Dataset.from_list(told),
             loss=_loss(model, base, rows, known, hyper, stored),
-            callbacks=[_reporter(progress)],
+            callbacks=[told_of],
         )
         trainer.remove_callback(_printer())
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        if told_of.stopped is not None:
+            raise told_of.stopped
+        if hyper.lora:
+            merge_lora(model)
         model.max_seq_length = base.model.max_seq_length
         _save(model, base, target, hyper)
-    shutil.rmtree(target / CHECKPOINTS)
+    save_curve(target, points_of(trainer.state.log_history))
 
 
 def _copy(base: Encoder, hyper: Hyperparameters) -> Any:
@@ -130,17 +143,20 @@ def _save(model: Any, base: Encoder, target: Path, hyper: Hyperparameters) -> No
         model.save_pretrained(str(target), create_model_card=False)
         return
     model.save_pretrained(str(target / ENCODER), create_model_card=False)
-    QuerySide(kind="encoder", passages=base.fingerprint).save(target)
+    trained = Encoder.load(str(target / ENCODER), max_tokens=base.model.max_seq_length or 256)
+    QuerySide(kind="encoder", passages=base.fingerprint, model=trained.fingerprint).save(target)
 
 
-def _arguments(folder: Path, hyper: Hyperparameters, device: str, sampler: Any) -> Any:
+def _arguments(
+    folder: Path, hyper: Hyperparameters, device: str, sampler: Any, point_every: int
+) -> Any:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=hyper.epochs,
         per_device_train_batch_size=hyper.batch_size,
-        learning_rate=hyper.learning_rate,
+        learning_rate=hyper.pace,
         warmup_steps=hyper.warmup,
         bf16=has_bfloat16(device),
         use_cpu=device == "cpu",
@@ -148,7 +164,8 @@ def _arguments(folder: Path, hyper: Hyperparameters, device: str, sampler: Any) 
         batch_sampler=sampler,
         save_strategy="epoch",
         save_total_limit=1,
-        logging_strategy="no",
+        logging_strategy="steps",
+        logging_steps=point_every,
         report_to="none",
         disable_tqdm=True,
     )
@@ -189,13 +206,3 @@ def _printer() -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     return PrinterCallback
-
-
-def _reporter(progress: Progress) -> Any:
-    from transformers.trainer_callback import TrainerCallback
-
-    class Reporter(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            progress("training", state.global_step, state.max_steps)
-
-    return Reporter()

@@ -35,6 +35,9 @@ class Health(Alive):
     generation: int
     """0 while nothing has been indexed."""
     encoder: str
+    """Of the passages, and of queries if there is no query side."""
+    query: str | None
+    """The version whose query side encodes queries."""
     trajectories: int
     recording: bool
     planners: list[str]
@@ -75,6 +78,7 @@ def health(request: Request) -> Health | Alive:
         passages=passages,
         generation=number,
         encoder=published.encoder if published else workspace.settings.encoder,
+        query=published.query if published and published.query else None,
         trajectories=workspace.trajectories.count(),
         recording=workspace.settings.record,
         planners=state.options.planners,
@@ -116,6 +120,5 @@ def _rollback(state: ServerState) -> ServingResponse:
 
 def _serving(state: ServerState) -> int:
     published = state.workspace.index.corpus.published()
-    encoder = published.encoder if published else None
     versions = {card.reference: card.version for card in state.workspace.models()}
-    return versions.get(encoder or "", 0)
+    return versions.get(published.serving if published else "", 0)
