@@ -69,8 +69,8 @@ def _tell(builder: RunBuilder, event: Object) -> None:
             page = event.get("page")
             asked |= {"page": page} if isinstance(page, int) else {}
             key = builder.call("search", asked | ({"retriever": tool} if tool else {}), at=at)
-            results = event.get("results")
-            builder.result(key, as_list(results) if isinstance(results, list) else "")
+            unreadable = not isinstance(event.get("results"), list)
+            builder.result(key, "" if unreadable else as_list(event.get("results")))
         case "open" | "click":
             _open(builder, event, at)
         case "reason":
