@@ -292,7 +292,7 @@ def shortage(root: Path, options: FlywheelOptions) -> str:
         root: On the disk that is written to.
         options: How much must be free.
     """
-    import psutil  # comes with accelerate, which trains
+    import psutil
 
     free = shutil.disk_usage(root).free / 1e9
     memory = psutil.virtual_memory().available / 1e9

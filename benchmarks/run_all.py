@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("latency", "scifact", "multihop", "learning", "serving")
+SCRIPTS = (
+    *("latency", "scifact", "late_ladder", "pooling_robustness", "multihop", "serving"),
+    *("learning", "training", "swap", "sessions", "wiki_agent", "diagnostics"),
+)
 
 
 def main() -> int:
