@@ -95,6 +95,7 @@ class Flywheel:
         self._lock = FileLock(workspace.root / "flywheel.lock")
         self._stop = Event()
         self._wait = POLL_SECONDS
+        self._turning = False
 
     def step(self) -> Round | None:
         """Look once: take up an interrupted round or begin one that is due.
@@ -103,6 +104,8 @@ class Flywheel:
             The round, if one came to its end.
         """
         with self._held():
+            if not self._turning:  # a stop was for whoever turned it then
+                self.state.change(stopping=False)
             self.state.write_log()  # of a process killed before it could
             state = self.state.read()
             if state.every != self.options.every:
@@ -134,14 +137,18 @@ class Flywheel:
         done = 0
         with self._held():
             self.state.change(stopping=False, pid=os.getpid())
-            while not self._asked_to_end() and done != max_rounds:
-                if (ended := self.step()) is not None:
-                    done += 1
-                    told(ended)
-                elif once:
-                    break
-                else:
-                    self._rest()
+            self._turning = True
+            try:
+                while not self._asked_to_end() and done != max_rounds:
+                    if (ended := self.step()) is not None:
+                        done += 1
+                        told(ended)
+                    elif once:
+                        break
+                    else:
+                        self._rest()
+            finally:
+                self._turning = False
         return done
 
     def stop(self) -> None:
@@ -151,7 +158,8 @@ class Flywheel:
     def status(self) -> FlywheelStatus:
         """Tell how it stands, whoever turns it."""
         state = self.state.read()
-        new = self.workspace.trajectories.finished(state.through)[1]
+        begun = state.open.through if state.open else state.through
+        new = self.workspace.trajectories.finished(begun)[1]
         due_in = 0 if state.open else max(0, state.every - new)
         recent = self.state.rounds()[-10:]
         return FlywheelStatus(
@@ -183,9 +191,10 @@ class Flywheel:
     def _turn(self, current: Round) -> Round | None:
         began = monotonic()
         try:
-            ended = self._finished_before(current) or self._learn(current, began)
+            ended = self._finished_before(current) or self._learn(current)
         except Interrupted as interrupted:
-            self._wait = max(POLL_SECONDS, monotonic() - began)
+            worked = 0.0 if self.state.read().paused else monotonic() - began
+            self._wait = max(POLL_SECONDS, worked)  # a pause ends when it is said to
             self.state.change(waiting=str(interrupted))
             return None
         except WorkspaceLocked as locked:
@@ -194,27 +203,35 @@ class Flywheel:
 
     def _finished_before(self, current: Round) -> Round | None:
         """Find the version that a killed process had registered, and serve it if it was to."""
-        cards = [card for card in self.workspace.models() if card.version > current.known]
+        cards = [card for card in self.workspace.models() if card.origin == origin_of(current)]
         if not cards:
             return None
         card, published = cards[-1], self.workspace.index.published
         serves = card.reference in (published.encoder, published.query)
         if card.verdict == "promoted" and not serves:
             swap = self.learning.get("swap", "reindex")
-            self.workspace.promote(card.version, swap=swap, progress=self._watched(monotonic()))
+            try:
+                self.workspace.promote(card.version, swap=swap, progress=self._watched())
+            except (Interrupted, WorkspaceLocked):
+                raise
+            except RetrailError as error:
+                return _ended(current, "failed", str(error), card.version)
         return _ended(current, card.verdict, card.reason, card.version)
 
-    def _learn(self, current: Round, began: float) -> Round:
+    def _learn(self, current: Round) -> Round:
         runs = self.workspace.trajectories.iterate(through=current.through)
         try:
             report = self.workspace.learn(
-                trajectories=runs, progress=self._watched(began), **self.learning
+                trajectories=runs,
+                origin=origin_of(current),
+                progress=self._watched(),
+                **self.learning,
             )
         except (Interrupted, WorkspaceLocked):
             raise
         except ConfigError as error:
             return _ended(current, "skipped", str(error))
-        except (RetrailError, OSError) as error:
+        except (RetrailError, OSError, RuntimeError, MemoryError) as error:
             return _ended(current, "failed", f"{type(error).__name__}: {error}")
         return _ended(current, report.verdict, report.reason, report.version)
 
@@ -234,19 +251,27 @@ class Flywheel:
         self._wait = min(LONGEST_WAIT, 2 * self._wait)
         self.state.change(waiting=reason)
 
-    def _watched(self, began: float) -> Progress:
+    def _watched(self) -> Progress:
         """Pass progress on, and interrupt the work when it is to end."""
         minutes = self.options.max_minutes
+        training: list[float] = []
 
         def progress(stage: str, done: int, total: int | None) -> None:
             self._progress(stage, done, total)
             if self._asked_to_end() or self.state.read().paused:
                 raise Interrupted("the round was interrupted", fix="it goes on when resumed")
-            over = minutes is not None and monotonic() - began > 60 * minutes
-            if over and stage == "training" and done != total:
+            if stage == "training" and not training:
+                training.append(monotonic())
+            over = minutes is not None and training and monotonic() - training[0] > 60 * minutes
+            if over and stage == "training" and done != total and self._has_checkpoints():
                 raise Interrupted(f"{minutes:g} minutes are over", fix="the round goes on later")
 
         return progress
+
+    def _has_checkpoints(self) -> bool:
+        """Say whether an interrupted training goes on; a linear map, of seconds, begins anew."""
+        hyper = self.learning.get("hyper")
+        return hyper is None or hyper.mode != "adapter"
 
     def _asked_to_end(self) -> bool:
         return self._stop.is_set() or self.state.read().stopping
@@ -301,6 +326,11 @@ def shortage(root: Path, options: FlywheelOptions) -> str:
     if memory < options.min_memory_gb:
         return f"{memory:.1f} GB of memory are available, a round wants {options.min_memory_gb:g}"
     return ""
+
+
+def origin_of(current: Round) -> str:
+    """Name a round in the card of the version it makes, by which a later process knows it."""
+    return f"flywheel round {current.number} of {current.started_at}"
 
 
 def _ended(current: Round, outcome: str, reason: str, version: int | None = None) -> Round:

@@ -20,6 +20,7 @@ from ..core.trajectories import Trajectory
 from ..retrievers.searcher import Retriever
 from ..retrievers.training.examples import HeldOut, held_out, normalise, split
 from ..retrievers.training.mining import mine_all
+from ..retrievers.training.openings import query_of
 
 METRIC = "nDCG@10"
 TEST_SHARE = 0.3
@@ -86,10 +87,12 @@ def split_periods(
     edges = [at * len(runs) // periods for at in range(periods + 1)]
     parts = [runs[start:end] for start, end in pairwise(edges)]
     taught = [[run for run in part if not tested(normalise(run.question))] for part in parts]
-    known = {
-        normalise(signal.query)
-        for _, signals in mine_all(run for part in taught for run in part).runs
-        for signal in signals
+    lived = [run for part in taught for run in part]
+    known = {normalise(run.question) for run in lived} | {
+        normalise(query_of(run, step))
+        for run in lived
+        for step in run.steps
+        if step.action == "search"
     }
     found: list[Period] = []
     for at, (part, runs_to_learn) in enumerate(zip(parts, taught, strict=True), 1):

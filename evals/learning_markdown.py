@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ..retrievers.training.gate import METRIC, Measured
 from .learning_view import Document, Example, View
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$:@])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$:@]|(?<=www)\.)", re.IGNORECASE)
 
 
 def plain(text: str) -> str:

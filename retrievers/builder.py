@@ -24,7 +24,7 @@ from .encoder import Encoded, Encoder
 from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
-from .snapshot import read_manifest
+from .snapshot import read_layout, read_manifest
 from .staging import Encoding, Pending, Staging
 from .token_reduction import reduced_documents
 from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
@@ -158,7 +158,10 @@ class Builder:
         return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
 
     def _key(self, fingerprint: str) -> str:
-        return fingerprint + late_form(self.settings).suffix
+        form = late_form(self.settings)
+        # Stop words are left out before vectors are stored: those of another language do not fit.
+        language = f"-{self.settings.language}" if form.tokens == "content" else ""
+        return fingerprint + form.suffix + language
 
     def _newest(self, fingerprint: str) -> str | None:
         key = self._key(fingerprint)
@@ -301,7 +304,7 @@ class Builder:
         try:
             at = np.arange(len(layout.ids))
             if base:
-                before = np.load(base / "layout.npz")["ids"]
+                before = read_layout(base).ids
                 writer.remove(np.setdiff1d(before, layout.ids).tolist())
                 at = np.flatnonzero(~np.isin(layout.ids, before))
             vectors = files.dense() if len(at) else np.zeros((0, files.dim), np.float32)

@@ -116,7 +116,8 @@ class Index(Searcher):
         if encoder == self.published.encoder:
             prepared = self.query_candidate(query, progress=progress)
         else:
-            prepared = self.candidate(self.load(encoder), query, progress=progress)
+            # What is staged comes along: the encoder that serves may be what is missing.
+            prepared = self.candidate(self.load(encoder), query, publish=False, progress=progress)
         with prepared as candidate:
             candidate.snapshot.encode("ready")
             candidate.publish()
@@ -124,7 +125,12 @@ class Index(Searcher):
 
     @contextmanager
     def candidate(
-        self, encoder: Encoder, query: str = "", *, progress: Progress = quiet
+        self,
+        encoder: Encoder,
+        query: str = "",
+        *,
+        publish: bool = True,
+        progress: Progress = quiet,
     ) -> Iterator["Candidate"]:
         """Build a generation with another encoder aside, to be measured before it may serve.
 
@@ -133,10 +139,14 @@ class Index(Searcher):
         Args:
             encoder: Of the passages.
             query: Version of the query side; empty for none.
+            publish: Publish what was staged before with the encoder that serves, so that both
+                generations hold the same documents; else they come with the candidate.
             progress: Is told about encoding and building.
         """
         with self._writing() as staging:
-            self._publish(staging, progress)
+            self._check_weights(encoder.name)  # it was loaded before the lock: they may be pruned
+            if publish:
+                self._publish(staging, progress)
             encode = self.query_side(query, encoder) if query else encoder.query
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
@@ -185,17 +195,19 @@ class Index(Searcher):
         """Cut, encode and index the whole corpus again, as the settings now say."""
         with self._writing(check=False) as staging:
             published = self.published
+            trained = published.encoder != published.base
+            kept = trained and published.base == self.settings.encoder
+            # First, as what cannot be loaded must leave nothing staged.
+            encoder = self.load(published.encoder if kept else self.settings.encoder)
             staged = staging.generation
             names = [row[0] for row in self.corpus.metadata_of(None, staged)]
             for done, doc_id in enumerate(names, 1):
                 staging.recut(self.corpus.document(doc_id, staged))
                 progress("cutting", done, len(names))
-            trained = published.encoder != published.base
-            kept = trained and published.base == self.settings.encoder
-            encoder = self.load(published.encoder if kept else self.settings.encoder)
-            self._loaded = encoder
             builder = self._builder(staging)
-            return builder.publish(builder.build(encoder, fresh=True, progress=progress))
+            number = builder.publish(builder.build(encoder, fresh=True, progress=progress))
+            self._loaded = encoder
+            return number
 
     def _publish(self, staging: Staging, progress: Progress) -> int:
         published = self.corpus.published()

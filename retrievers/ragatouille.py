@@ -6,16 +6,20 @@ was. Searching happens here, one query at a time. Scores are MaxSim over vectors
 them, compressed; all passages of a small set are scored, a large set is filtered in the engine.
 """
 
+import glob
 import json
 import shutil
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from ..core.batches import batched
-from ..core.errors import ConfigError, CorruptStore
+from ..core.errors import ConfigError, CorruptStore, WorkspaceLocked
 from .encoder import Vectors
 from .ragatouille_process import Operation, run
 from .ragatouille_worker import open_model
@@ -81,13 +85,14 @@ class RagatouilleEngine:
             ConfigError: The folder exists, the model is none, or ids are repeated or empty.
             BackendUnavailable: RAGatouille or a C++ compiler is missing, fails or takes too long.
         """
-        if folder.exists():
-            raise ConfigError(f"{str(folder)!r} exists", fix="choose a new folder, or open it")
         _check_ids(passages, taken=())
         name = _checked_model(model)
         settings = {"schema_version": 1, "model": name, "max_tokens": max_tokens}
-        with _Replacement(folder) as part:
-            part.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _writing(folder), _Replacement(folder) as part:
+            if folder.exists():
+                raise ConfigError(f"{str(folder)!r} exists", fix="choose a new folder, or open it")
+            part.mkdir()
             (part / "engine.json").write_text(json.dumps(settings), encoding="utf-8")
             if passages:
                 job = {"model": name, "max_tokens": max_tokens, "passages": passages}
@@ -107,10 +112,13 @@ class RagatouilleEngine:
             CorruptStore: The folder holds no whole index.
             BackendUnavailable: RAGatouille or a C++ compiler is missing.
         """
+        if not folder.exists() and _left(folder, "old"):
+            with _writing(folder):  # takes back what a killed process had moved away
+                pass
         try:
             settings = json.loads((folder / "engine.json").read_text(encoding="utf-8"))
             name, max_tokens = str(settings["model"]), int(settings["max_tokens"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptStore(f"{str(folder)!r} holds no index", fix="build it again") from error
         return cls(folder, _checked_model(model or name), max_tokens)
 
@@ -151,12 +159,14 @@ class RagatouilleEngine:
         if not texts or not query.strip():
             return []
         with self._lock:
+            self._check_model()
             found: Any = self._ragatouille.rerank(query, list(texts), k=len(texts))
         return [(int(each["result_index"]), float(each["score"])) for each in found]
 
     def encode(self, texts: Sequence[str]) -> list[Vectors]:
         """Return the token vectors of passages, each of shape ``(tokens, dim)``."""
         with self._lock:
+            self._check_model()
             matrices: Any = self._searcher.checkpoint.docFromText(
                 list(texts), bsize=32, keep_dims=False
             )[0]
@@ -165,6 +175,7 @@ class RagatouilleEngine:
     def encode_query(self, query: str) -> Vectors:
         """Return the token vectors of a query, shape ``(tokens, dim)``; unused rows are zero."""
         with self._lock:
+            self._check_model()
             return self._query(query)[0].float().cpu().numpy()
 
     def add(self, passages: Sequence[Passage], *, timeout: float | None = None) -> None:
@@ -206,6 +217,10 @@ class RagatouilleEngine:
         """Return the text of an indexed passage."""
         return str(self._texts[self._numbers[passage_id]])
 
+    def _check_model(self) -> None:
+        if not self._ids:
+            raise ConfigError("the index is empty and has no model", fix="add passages first")
+
     def _load(self) -> None:
         """Read the index anew: a searcher that is open does not see later changes."""
         self._ids: dict[int, str] = {}
@@ -229,7 +244,7 @@ class RagatouilleEngine:
     def _change(
         self, operation: Operation | None, job: Mapping[str, Any], timeout: float | None, size: int
     ) -> None:
-        with self._lock:
+        with self._lock, _writing(self.folder):
             with _Replacement(self.folder) as part:
                 shutil.copytree(self.folder, part)
                 if operation in (None, "build"):
@@ -271,6 +286,34 @@ class RagatouilleEngine:
     def _rank(self, vectors: Any, **restriction: Any) -> list[tuple[int, float]]:
         pids, scores = self._searcher.ranker.rank(self._searcher.config, vectors, **restriction)
         return list(zip(pids, scores, strict=True))
+
+
+def _left(folder: Path, kind: str) -> list[Path]:
+    return list(folder.parent.glob(f"{glob.escape(folder.name)}.????????.{kind}"))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Let one process at a time replace a folder; take back what a killed one had moved away."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise WorkspaceLocked(
+            f"another process is writing to {str(folder)!r}",
+            fix="wait until it is done, or stop it, and try again",
+        ) from error
+    try:
+        for old in _left(folder, "old"):
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(folder)
+        for part in _left(folder, "part"):
+            shutil.rmtree(part, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 class _Replacement:

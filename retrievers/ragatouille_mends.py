@@ -92,8 +92,19 @@ def finished_models() -> None:
     base: Any = importlib.import_module("colbert.modeling.base_colbert")
     make: Callable[[str], Any] = base.class_factory
 
+    refused = threading.local()
+
     def class_factory(name: str) -> Any:
-        made = make(name)
+        # colbert-ai answers any failure by reading the checkpoint as a BERT, with random weights.
+        if name == "bert-base-uncased" and (why := getattr(refused, "why", None)):
+            refused.why = None
+            raise why
+        try:
+            made = make(name)
+        except Exception as error:
+            refused.why = error
+            raise
+        refused.why = None
         original = made.init_weights
 
         def init_weights(self: Any) -> None:
@@ -207,6 +218,9 @@ def counted_vectors(folder: Path) -> None:
     path.write_text(json.dumps(metadata), encoding="utf-8")
 
 
+_MOVING = threading.RLock()
+
+
 @contextmanager
 def moved_index(folder: str, checkpoint: str) -> Iterator[None]:
     """Open an index that was made elsewhere, or with a model that now lies elsewhere.
@@ -219,18 +233,19 @@ def moved_index(folder: str, checkpoint: str) -> Iterator[None]:
         checkpoint: Folder or name of the model.
     """
     config: Any = importlib.import_module("colbert.infra").ColBERTConfig
-    load = config.load_from_index
 
     def load_from_index(path: str) -> Any:
         loaded = load(path)
         loaded.configure(checkpoint=checkpoint, root=folder, experiment="colbert")
         return loaded
 
-    config.load_from_index = load_from_index
-    try:
-        yield
-    finally:
-        config.load_from_index = load
+    with _MOVING:  # one at a time, or one's place would be another's
+        load = config.load_from_index
+        config.load_from_index = load_from_index
+        try:
+            yield
+        finally:
+            config.load_from_index = load
 
 
 def _log(*values: object, **_: object) -> None:

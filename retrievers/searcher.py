@@ -156,7 +156,7 @@ class Searcher:
         generation, snapshot = self._serving()
         doc_id, n = self.corpus.open(identifier, generation)
         rows = self.corpus.passage_rows(doc_id, n, generation)
-        (row, *_) = snapshot.late(query, 1, rows).ids.tolist()
+        (row, *_) = snapshot.late(query, len(rows), rows).ids.tolist()
         passage = self.corpus.passages([row])[row]
         encoder = self._reader(self.published)
         text, again = encoder_text(passage.title, passage.text), None
@@ -272,8 +272,7 @@ class Searcher:
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
         local = self.root / name
-        if name.startswith("models/") and not (local / "modules.json").exists():
-            raise CorruptStore(f"the weights of the model {name!r} are missing", fix=PROMOTE_0)
+        self._check_weights(name)
         encoder = Encoder.load(
             str(local) if (local / "modules.json").exists() else name,
             max_tokens=self.settings.max_tokens,
@@ -281,6 +280,10 @@ class Searcher:
         )
         encoder.name = name
         return encoder
+
+    def _check_weights(self, name: str) -> None:
+        if name.startswith("models/") and not (self.root / name / "modules.json").exists():
+            raise CorruptStore(f"the weights of the model {name!r} are missing", fix=PROMOTE_0)
 
     def _open(self, published: Published) -> Snapshot:
         """Open a generation after checking that the settings are those it was built with."""
@@ -314,7 +317,13 @@ class Searcher:
             return self.query_side(published.query, passages) if published.query else ask
 
         loaded = lru_cache(maxsize=1)(load)
-        return lru_cache(maxsize=256)(lambda query: loaded()(query))
+
+        def encode(query: str) -> Encoded:
+            with self._lock:  # or each thread would load and export a model of its own
+                encode = loaded()
+            return encode(query)
+
+        return lru_cache(maxsize=256)(encode)
 
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""

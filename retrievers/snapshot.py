@@ -22,7 +22,7 @@ from .keyword import KeywordIndex
 from .late import LateScorer, Layout
 from .ranked import Ranked
 from .similarity_pooling import Pooling
-from .vectors import VectorFiles, stored_files
+from .vectors import DAMAGED, VectorFiles, stored_files
 
 By = Literal["keyword", "dense", "late", "hybrid"]
 Within = NDArray[np.int64] | None
@@ -39,6 +39,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         return _BEFORE_CODECS | json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:
+        raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
+
+
+def read_layout(folder: Path) -> Layout:
+    """Return where the vectors of a generation's passages lie."""
+    path = folder / "layout.npz"
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            return Layout(*(stored[name] for name in Layout._fields))
+    except DAMAGED as error:
         raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
 
 
@@ -69,12 +79,7 @@ class Snapshot:
     @cached_property
     def layout(self) -> Layout:
         """Where each passage's vectors lie."""
-        path = self.folder / "layout.npz"
-        try:
-            with np.load(path) as stored:
-                return Layout(*(stored[name] for name in Layout._fields))
-        except (OSError, ValueError, KeyError) as error:
-            raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
+        return read_layout(self.folder)
 
     def rank(self, by: By, query: str, k: int, within: Within = None) -> Ranked:
         """Rank passages, at most k (late and hybrid: at most what their candidates hold)."""

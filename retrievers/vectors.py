@@ -9,9 +9,11 @@ never moves what they see, and compacting writes other files.
 
 import os
 import shutil
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,9 @@ SAMPLE_TEXTS = 512
 """Texts whose token vectors fit the basis; they are the first ones, in random order."""
 
 _SAMPLE_TOKENS = 100_000
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, RuntimeError, struct.error)
+"""What numpy raises on a damaged ``.npz`` file."""
 
 _COPIED = 512
 """Texts whose vectors are copied at once."""
@@ -115,7 +120,7 @@ class VectorFiles:
         try:
             with np.load(path) as stored:
                 return {name: stored[name] for name in wanted}
-        except (OSError, ValueError, KeyError) as error:
+        except DAMAGED as error:
             raise CorruptStore(
                 f"{str(path)!r} is damaged", fix="retrail doctor --rebuild re-encodes the corpus"
             ) from error

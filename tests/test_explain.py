@@ -1,6 +1,8 @@
 """Explanations: they add up to the late score, and point at the characters they speak of."""
 
+import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,33 @@ def test_a_document_is_explained_by_its_best_passage(index: Index):
     hit = index.search("harbour", by="late", k=1)[0]
     assert hit.doc_id == "long"
     assert index.explain("harbour", "long").score == pytest.approx(hit.score, abs=1e-4)
+
+
+def test_the_best_passage_is_the_one_late_search_shows(tmp_path: Path, encoder: Encoder):
+    rng = random.Random(5)
+    words = [
+        "harbour",
+        "fever",
+        "engine",
+        "violin",
+        "desert",
+        "court",
+        "glacier",
+        "market",
+        "novel",
+        "bridge",
+    ]
+    opened = Index(tmp_path / "kb", Settings(chunk_tokens=12), encoder)
+    texts = (
+        " ".join(f"The {w} was seen near a {rng.choice(words)}." for w in words) for _ in "abc"
+    )
+    opened.add(Document(id=f"d{n}", text=text) for n, text in enumerate(texts))
+    for first, second in itertools.combinations(words, 2):
+        query = f"{first} and {second}"
+        for hit in opened.search(query, by="late", k=3):
+            found = opened.explain(query, hit.doc_id)
+            assert found.score >= hit.score - 1e-3
+    opened.close()
 
 
 def test_what_cannot_be_explained_is_refused(index: Index):

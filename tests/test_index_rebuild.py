@@ -194,3 +194,14 @@ def test_rebuilding_mends_what_was_damaged(index: Index, settings: Settings, dam
     assert scores(opened) == close_to(before)
     assert opened.add([NEW]).added == 1
     opened.close()
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_damaged_layout_is_named(index: Index, settings: Settings, left: float):
+    path = index.root / "index" / "1" / "layout.npz"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(left * len(data))])
+    other = Index(index.root, settings, index.encoder())
+    with pytest.raises(CorruptStore, match=r"layout\.npz.*doctor --rebuild"):
+        other.search("cat", by="dense")
+    other.close()

@@ -291,3 +291,20 @@ def test_the_work_is_linear_in_the_steps_of_a_run():
     assert len([s for s in signals if s.level == Level.USEFUL]) == len(found)
     assert len([s for s in signals if s.query == last]) <= NEAREST + 2
     assert mined.report.dropped[f"passed over before the nearest {NEAREST}"] > 1_000_000
+
+
+def by(caller: str, *events: Event, name: str) -> Trajectory:
+    told = run(*events, question=f"Question {name}?", name=name)
+    return told.model_copy(update={"agent": AgentInfo(planner="t", caller=caller)})
+
+
+def test_no_source_outweighs_another_by_long_thoughts():
+    short, long = "Good.", "Good, " * 3_000
+    runs = [
+        by(who, (f"q{who}{n}", [f"{who}{n}", "x"]), (f"{who}{n}", said, None), name=f"{who}{n}")
+        for who, said in (("honest", short), ("loud", long))
+        for n in range(20)
+    ]
+    found = weights(mine_all(runs, options=MiningOptions(intensity="thought")))
+    totals = [sum(w for d, w in found.items() if d.startswith(who)) for who in ("honest", "loud")]
+    assert totals[0] == pytest.approx(totals[1])

@@ -215,6 +215,16 @@ def test_settling_brings_the_whole_model_and_can_be_undone(kb: Workspace):
     assert pairs(kb)[-1] == (BASE, ONE, 7)
 
 
+def test_missing_weights_are_mended_even_with_documents_staged(kb: Workspace):
+    kb.settle()
+    (kb.root / TWO / "modules.json").unlink()
+    with Workspace.open(kb.root) as again:
+        with pytest.raises(CorruptStore, match="models promote 0"):
+            again.add(Document(id="zebra", text="A zebra crossed the road."))
+        again.promote(0)
+        assert again.search("zebra", by="keyword", k=1)[0].doc_id == "zebra"
+
+
 class Killed(Exception):
     pass
 

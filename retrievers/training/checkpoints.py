@@ -29,10 +29,10 @@ _WEIGHTS = "trained.safetensors"
 
 
 def checkpoint_folder(
-    target: Path, base: Encoder, rows: Sequence[Row], hyper: Hyperparameters
+    target: Path, base: Encoder, rows: Sequence[Row], known: dict[str, str], hyper: Hyperparameters
 ) -> Path:
     """Return the folder of a training's checkpoints, and delete those of other trainings."""
-    told = json.dumps([base.fingerprint, hyper.model_dump(), rows])
+    told = json.dumps([base.fingerprint, hyper.model_dump(), rows, known], sort_keys=True)
     key = hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
     for other in (target / CHECKPOINTS).glob("*"):
         if other.name != key:

@@ -9,7 +9,7 @@ the version is registered with its lineage.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -38,6 +38,7 @@ from .mining import Mined, mine_all
 from .options import JudgeName, MiningOptions
 from .record import RECORD, GateRecord
 from .registry import Card, Registry
+from .sources import SHARE, above_share, drawn
 from .swap import Swap
 from .trainer import Hyperparameters, train
 
@@ -87,6 +88,7 @@ def learn(
     judge: JudgeName | Judge | None = None,
     chat: "BaseChatModel | None" = None,
     code_version: str = "unknown",
+    origin: str = "",
     progress: Progress = quiet,
 ) -> LearnReport:
     """Learn a better dense encoder from trajectories and serve it if the gate opens.
@@ -104,6 +106,7 @@ def learn(
         judge: Takes the place of the judge that ``mining`` names.
         chat: The model that the judge ``llm`` asks.
         code_version: Kept in the lineage.
+        origin: Kept in the lineage; the round of a flywheel.
         progress: Is told about training, encoding and measuring.
 
     Raises:
@@ -125,10 +128,12 @@ def learn(
     examples = _guarded(index, examples, mined)
     guarding = guard_queries(index, examples, guard or index.settings.gate.guard, hyper.seed)
     registry = Registry(index.root)
-    version, folder = registry.reserve()
-    parent = _train(index, examples, folder, hyper, progress)
-    reference = f"models/dense/{version:04d}"
-    with _candidate(index, reference, hyper, swap, progress) as candidate:
+    with ExitStack() as held:
+        held.enter_context(registry.training())
+        version, folder = registry.reserve()
+        parent = _train(index, examples, folder, hyper, progress)
+        reference = f"models/dense/{version:04d}"
+        candidate = held.enter_context(_candidate(index, reference, hyper, swap, progress))
         gate = hold_gate(
             index,
             candidate.snapshot,
@@ -155,6 +160,7 @@ def learn(
                 parent=parent.id,
                 fingerprint=identity(folder),
                 code_version=code_version,
+                origin=origin,
                 trajectories=mined.ids,
                 data_hash=_data_hash(examples),
                 hyperparameters=hyper.model_dump(),
@@ -225,11 +231,18 @@ def _divide(
     """Split runs into training examples and held-out queries, disjoint in question and query."""
     groups = {normalise(question) for question, _ in mined.runs}
     is_held_out = split(groups, HELD_OUT_SHARE, hyper.seed)
-    kept = [run for run in mined.runs if is_held_out(normalise(run[0]))]
+    held = [n for n, run in enumerate(mined.runs) if is_held_out(normalise(run[0]))]
+    asks = {n: len(held_out([mined.runs[n]])) for n in held}
+    kept = [mined.runs[n] for n in _shared(mined, asks)]
     queries = [item for item in held_out(kept) if _known(index, item)]
-    asked = {normalise(text) for text in (*(q for q, _ in kept), *(i.query for i in queries))}
+    told = (*(mined.runs[n][0] for n in held), *(item.query for item in queries))
+    asked = {normalise(text) for text in told}
     taught = [n for n, run in enumerate(mined.runs) if not is_held_out(normalise(run[0]))]
-    runs = [_without(mined.runs[n], asked) for n in taught]
+    left = {n: _without(mined.runs[n], asked) for n in taught}
+    known = {n: mined.thoughts[n : n + 1] for n in taught}
+    made = {n: [run, *augmented([run], known[n], mined.options)] for n, run in left.items()}
+    taught = _shared(mined, {n: len(build_examples(rows)) for n, rows in made.items()})
+    runs = [left[n] for n in taught]
     thoughts = [mined.thoughts[n] for n in taught] if mined.options.reasoning else []
     wanted = hyper.negatives * (_SPARE if mined.options.teacher else 1)
     examples = [
@@ -246,6 +259,21 @@ def _divide(
             fix="ask more questions, or import trajectories, then learn again",
         )
     return examples, queries
+
+
+def _shared(mined: Mined, sizes: dict[int, int]) -> list[int]:
+    """Hold each source to its share of one part of the split, in what that part counts.
+
+    A question's part is known beforehand to whoever knows the seed, and one run may give several
+    rows, so a share of all examples is none of either part.
+    """
+    if not mined.sources:
+        return list(sizes)
+    of_each = {n: (mined.sources[n], drawn(mined.runs[n][1])) for n in sizes}
+    above = above_share(sizes, of_each, mined.options.per_source)
+    if left := sum(sizes[n] for n in above):
+        mined.report.dropped[SHARE] += left
+    return [n for n in sizes if n not in above]
 
 
 def _without(run: tuple[str, list[Signal]], asked: set[str]) -> tuple[str, list[Signal]]:

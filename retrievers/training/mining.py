@@ -4,6 +4,7 @@ Runs are read one batch at a time and not kept. What needs all of them, the shar
 guard across runs of a question and the weights, is done at the end on the signals.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -35,6 +36,8 @@ class Mined(BaseModel):
     ids: list[str]
     thoughts: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
     """What was thought before each query of each run, if rows are to be made of it."""
+    sources: list[str] = Field(default_factory=list[str])
+    """Who left each run."""
     options: MiningOptions = MiningOptions()
 
 
@@ -69,11 +72,15 @@ def mine_all(
     kept = balanced(runs, sources, options, report.dropped)
     runs = [(runs[at][0], signals) for at, signals in kept.items()]
     ids, thoughts = [ids[at] for at in kept], [thoughts[at] for at in kept if thoughts]
+    sources = [sources[at] for at in kept]
     report.used = len(runs)
+    weights.only(s for _, signals in runs for s in signals)
     guarded = spare_useful_elsewhere(runs, report.dropped)
     runs = [(question, weights.applied(signals)) for question, signals in guarded]
     report.levels.update(s.level.name.lower() for _, signals in runs for s in signals)
-    return Mined(runs=runs, report=report, ids=ids, thoughts=thoughts, options=options)
+    return Mined(
+        runs=runs, report=report, ids=ids, thoughts=thoughts, sources=sources, options=options
+    )
 
 
 def _counted(trajectories: Iterable[Trajectory], report: MiningReport) -> Iterator[Trajectory]:
@@ -87,16 +94,23 @@ class _Weights:
 
     def __init__(self, options: MiningOptions) -> None:
         self._options = options
-        self._measured: dict[Signal, float] = {}
+        self._measured: defaultdict[str, dict[Signal, float]] = defaultdict(dict)
+        """By source: a source's weights average 1, so that none outweighs its share."""
         self._places: dict[Signal, Place] = {}
         self._deepest: list[int] = []
 
     def read(self, run: Trajectory, signals: list[Signal]) -> None:
-        self._measured |= attention(run, signals, self._options.intensity)
+        self._measured[source_of(run)] |= attention(run, signals, self._options.intensity)
         if self._options.examined:
             deepest = depths(run)
             self._deepest += deepest.values()
             self._places |= places(run, signals, deepest)
+
+    def only(self, signals: Iterable[Signal]) -> None:
+        """Forget what was measured of signals that are not learned from."""
+        kept = {*signals}
+        for source, found in self._measured.items():
+            self._measured[source] = {s: x for s, x in found.items() if s in kept}
 
     def applied(self, signals: list[Signal]) -> list[Signal]:
         factors = self._factors
@@ -104,4 +118,5 @@ class _Weights:
 
     @cached_property
     def _factors(self) -> dict[Signal, float]:
-        return intensities(self._measured) | examination(self._places, self._deepest)
+        weighed = {s: w for found in self._measured.values() for s, w in intensities(found).items()}
+        return weighed | examination(self._places, self._deepest)

@@ -5,14 +5,16 @@ written last, in one step: a folder without one is an unfinished training and is
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...core.documents import utc_now
-from ...core.errors import ConfigError, CorruptStore
+from ...core.errors import ConfigError, CorruptStore, WorkspaceLocked
 from ..query_side import MANIFEST, QuerySide
 from .gate import Measured, Verdict
 
@@ -54,6 +56,8 @@ class Card(BaseModel):
     """Of the test of its gain, corrected for that number."""
     verdict: Verdict
     reason: str
+    origin: str = ""
+    """Of what round of a flywheel it is; empty for one that was asked for."""
     pruned_at: str | None = None
     """When its weights were deleted; the card and its reports stay."""
 
@@ -87,6 +91,26 @@ class Registry:
                 return card
         known = ", ".join(str(card.version) for card in self.cards(name)) or "none"
         raise ConfigError(f"there is no version {version} of {name!r}", fix=f"known: {known}")
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Train alone, from the reservation of a version to its card: the folder is one's own.
+
+        Raises:
+            WorkspaceLocked: Another process is learning here.
+        """
+        lock = FileLock(self.root / "learn.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise WorkspaceLocked(
+                f"another process is learning in {str(self.root)!r}",
+                fix="wait until it is done, or stop it, and try again",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def reserve(self, name: str = "dense") -> tuple[int, Path]:
         """Return the next version number and a folder that is empty but for checkpoints."""

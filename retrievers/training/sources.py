@@ -11,7 +11,7 @@ With one source, or when the others together have not enough to learn from, noth
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from ...core.trajectories import Level, Signal, Trajectory
@@ -76,17 +76,35 @@ def balanced(
         dropped[MANY] += left
     kept = _few_of_each(runs, latest, dropped)
     sizes = {at: sum(s.level >= Level.USEFUL for s in signals) for at, signals in kept.items()}
+    of_each = {at: (sources[at], drawn(kept[at])) for at in kept}
+    for at in above_share(sizes, of_each, options.per_source):
+        dropped[SHARE] += sizes[at]
+        del kept[at]
+    return kept
+
+
+def above_share(
+    sizes: Mapping[int, int], of_each: Mapping[int, tuple[str, bytes]], share: float
+) -> set[int]:
+    """Choose the runs of a source that are above its share.
+
+    Args:
+        sizes: Of the runs, by position.
+        of_each: Their source, and the hash that draws them.
+        share: At most, of all sizes.
+    """
     totals: Counter[str] = Counter()
     for at, size in sizes.items():
-        totals[sources[at]] += size
-    limit, given = most_of_one(list(totals.values()), options.per_source), Counter[str]()
-    for at in sorted(kept, key=lambda at: _drawn(kept[at])):
-        source = sources[at]
+        totals[of_each[at][0]] += size
+    limit, given = most_of_one(list(totals.values()), share), Counter[str]()
+    above: set[int] = set()
+    for at in sorted(sizes, key=lambda at: of_each[at][1]):
+        source = of_each[at][0]
         if totals[source] > limit and given[source] + sizes[at] > limit:
-            dropped[SHARE] += sizes[at]
-            del kept[at]
-        given[source] += sizes[at] * (at in kept)
-    return kept
+            above.add(at)
+        else:
+            given[source] += sizes[at]
+    return above
 
 
 def most_of_one(totals: Sequence[int], share: float) -> float:
@@ -138,7 +156,8 @@ def _few_of_each(
     return kept
 
 
-def _drawn(signals: Sequence[Signal]) -> bytes:
+def drawn(signals: Sequence[Signal]) -> bytes:
+    """Hash the id of the run that signals are of; draws the runs that stay."""
     name = signals[0].trajectory_id if signals else ""
     return blake2b(name.encode(), digest_size=8).digest()
 

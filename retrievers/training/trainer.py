@@ -89,7 +89,7 @@ def _fine_tune(
 
     prompts: dict[str, str | None] = base.model.prompts or {}
     told = columns(rows, known, prompts.get("query") or "", prompts.get("document") or "")
-    checkpoints = checkpoint_folder(target, base, rows, hyper)
+    checkpoints = checkpoint_folder(target, base, rows, known, hyper)
     torch.manual_seed(hyper.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own; ours are errors in the tests

@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from retrail.agents.flywheel import origin_of
+from retrail.core.errors import WorkspaceLocked
 from retrail.retrievers.training import Hyperparameters
+from retrail.retrievers.training.registry import Registry
 
 QUICK = Hyperparameters(mode="adapter", epochs=2, negatives=2, max_tokens=16)
 FULL = Hyperparameters(epochs=2, learning_rate=2e-4, negatives=1, max_tokens=16)
@@ -86,7 +89,7 @@ def test_a_version_that_a_kill_left_unserved_is_taken_as_the_rounds(kb, live, wh
     turning = wheel(kb)
     due = turning._due(turning.state.read())
     turning.state.change(open=due)
-    kb.learn(hyper=QUICK, accept_equal=True)
+    kb.learn(hyper=QUICK, accept_equal=True, origin=origin_of(due))
     (card,) = kb.models()
     promoted = card.verdict == "promoted"
     if promoted:
@@ -96,3 +99,22 @@ def test_a_version_that_a_kill_left_unserved_is_taken_as_the_rounds(kb, live, wh
     assert (ended.version, ended.outcome, ended.reason) == (1, card.verdict, card.reason)
     assert (kb.index.published.serving == card.reference) == promoted
     assert len(kb.models()) == 1
+
+
+def test_a_version_that_somebody_else_made_is_not_the_rounds(kb, live, wheel):
+    live(kb)
+    turning = wheel(kb)
+    turning.state.change(open=turning._due(turning.state.read()))
+    kb.learn(hyper=QUICK, accept_equal=True)
+    ended = turning.step()
+    assert ended is not None
+    assert ended.version == 2
+
+
+def test_two_trainings_do_not_share_a_version(kb, live):
+    live(kb)
+    with Registry(kb.root).training(), pytest.raises(WorkspaceLocked, match="is learning"):
+        kb.learn(hyper=QUICK)
+    assert kb.models() == []
+    kb.learn(hyper=QUICK)
+    assert [card.version for card in kb.models()] == [1]

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from retrail.core import Document, Level, Signal
 from retrail.core.metrics import per_query
 from retrail.core.significance import paired_bootstrap
-from retrail.core.trajectories import Answer, Citation
+from retrail.core.trajectories import Answer, Citation, Trajectory
 from retrail.evals import SimulatedReader
 from retrail.retrievers.training import Hyperparameters, Mined, MiningOptions, mine_all
+from retrail.retrievers.training.examples import split
+from retrail.retrievers.training.learn import HELD_OUT_SHARE, _divide
 from retrail.retrievers.training.sources import (
     BALANCE,
     MANY,
@@ -177,3 +179,29 @@ def test_no_source_has_more_than_its_share_and_small_ones_lose_nothing(sizes, sh
         assert max(left.values()) <= wanted + len(sizes)
     else:
         assert dropped == {}
+
+
+def told_by(caller: str, run: Trajectory, question: str = "") -> Trajectory:
+    question = question or run.question
+    steps = [
+        step.model_copy(update={"args": {"query": question}}) if step.action == "search" else step
+        for step in run.steps
+    ]
+    agent = run.agent.model_copy(update={"caller": caller})
+    named = {"id": f"{caller} {question}", "question": question}
+    return run.model_copy(update={**named, "steps": steps, "agent": agent})
+
+
+def test_no_source_fills_the_gate_by_choosing_its_questions(kb, sightings):
+    questions = [f"spam {n}" for n in range(400)]
+    held = split(questions, HELD_OUT_SHARE, 0)
+    honest = [told_by("honest", run) for run in sightings.runs]
+    chosen = filter(held, questions)
+    spam = [
+        told_by("spammer", run, question)
+        for run, question in zip(sightings.runs, chosen, strict=False)
+    ]
+    queries = _divide(kb.index, mine_all([*honest, *spam]), HYPER)[1]
+    spammed = [item.query.startswith("spam") for item in queries]
+    assert any(spammed)
+    assert sum(spammed) <= len(spammed) / 2
