@@ -124,7 +124,7 @@ def test_changes_are_seen_at_once_and_by_others(
     for opened in (engine, RagatouilleEngine.open(engine.folder, checkpoint)):
         assert {each: opened.text(each) for each in opened._numbers} == expected
         assert len(opened.search("zebras", 100)) == len(expected)
-    assert sorted(path.name for path in engine.folder.parent.iterdir()) == ["moved"]
+    assert sorted(path.name for path in engine.folder.parent.iterdir()) == ["moved", "moved.lock"]
 
 
 def test_an_index_may_be_empty(checkpoint: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_failed_change_leaves_the_index(copied: Callable[[str], Path], checkpo
         engine.delete(["zebras#0"], timeout=0.01)
     assert "zebras#0" in engine
     assert "zebras#0" in RagatouilleEngine.open(engine.folder, checkpoint)
-    assert sorted(path.name for path in engine.folder.parent.iterdir()) == ["kept"]
+    assert sorted(path.name for path in engine.folder.parent.iterdir()) == ["kept", "kept.lock"]
 
 
 def test_wrong_requests_are_named(engine: RagatouilleEngine, tmp_path: Path) -> None:
