@@ -49,7 +49,7 @@ class GateSettings(_Section):
     guard: str = ""
     """Queries that must not be lost: a ``.jsonl`` file of ``{"_id", "text", "relevant"}`` or a
     folder in BEIR layout, relative to the workspace; empty for known items of the corpus."""
-    margin: float = Field(default=0.02, gt=0, le=1)
+    margin: float = Field(default=0.05, gt=0, le=1)
     """How much nDCG@10 the guard's 95 % interval may reach below zero."""
     test: GateTest = "randomisation"
     """Of the differences; see ``gate.compare``."""

@@ -123,7 +123,7 @@ def test_settings_of_the_gate_are_checked(tmp_path):
     with Workspace.create(tmp_path / "good", gate={"guard": "g.jsonl"}) as made:
         assert made.settings.gate.guard == "g.jsonl"
     again = load_settings(tmp_path / "good" / "settings.toml").gate
-    assert (again.guard, again.margin, again.test) == ("g.jsonl", 0.02, "randomisation")
+    assert (again.guard, again.margin, again.test) == ("g.jsonl", 0.05, "randomisation")
 
 
 def by_angle(query: str) -> Encoded:

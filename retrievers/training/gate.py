@@ -74,7 +74,7 @@ class Conditions(NamedTuple):
     """The trained retriever, on held-out queries unlike what was trained."""
     guard: Sequence[Measured] = ()
     """Every retriever, on queries that must not be lost."""
-    margin: float = 0.02
+    margin: float = 0.05
     """How far below zero a guard's interval may reach."""
     candidate: int = 1
     """Its number among those measured since what serves was promoted."""
