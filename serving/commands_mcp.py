@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import Output
-from .options import DEFAULT_WORKSPACE, WorkspaceOption
+from .options import DEFAULT_WORKSPACE, HostOption, TokenOption, WorkspaceOption
 
 if TYPE_CHECKING:
     from .mcp_server.server import Service
@@ -24,14 +24,9 @@ def mcp(
     transport: Annotated[
         Transport, typer.Option(help="stdio for a client that starts it, http for others.")
     ] = Transport.STDIO,
-    host: Annotated[str, typer.Option(help="Address to listen on; others need a token.")] = (
-        "127.0.0.1"
-    ),
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="RETRAIL_TOKEN", help="Ask it of every caller, as a bearer token."),
-    ] = None,
+    token: TokenOption = None,
     model: Annotated[
         str | None,
         typer.Option(

@@ -7,18 +7,13 @@ from typing import Annotated
 import typer
 
 from .console import Output
-from .options import DEFAULT_WORKSPACE, WorkspaceOption
+from .options import DEFAULT_WORKSPACE, HostOption, TokenOption, WorkspaceOption
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; others need a token.")] = (
-        "127.0.0.1"
-    ),
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="RETRAIL_TOKEN", help="Ask it of every caller, as a bearer token."),
-    ] = None,
+    token: TokenOption = None,
     model: Annotated[
         str | None,
         typer.Option(

@@ -18,6 +18,11 @@ WorkspaceOption = Annotated[
         "--workspace", "-w", metavar="DIR", envvar="RETRAIL_WORKSPACE", help="Workspace directory."
     ),
 ]
+HostOption = Annotated[str, typer.Option(help="Address to listen on; others need a token.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(envvar="RETRAIL_TOKEN", help="Ask it of every caller, as a bearer token."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 

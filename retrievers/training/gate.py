@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from ...core.settings import GateTest
+from ...core.settings import GateSettings, GateTest
 from ...core.significance import (
     corrected_confidence,
     paired_bootstrap,
@@ -74,7 +74,7 @@ class Conditions(NamedTuple):
     """The trained retriever, on held-out queries unlike what was trained."""
     guard: Sequence[Measured] = ()
     """Every retriever, on queries that must not be lost."""
-    margin: float = 0.05
+    margin: float = GateSettings().margin
     """How far below zero a guard's interval may reach."""
     candidate: int = 1
     """Its number among those measured since what serves was promoted."""
