@@ -79,6 +79,10 @@ def learn(
     keep: Annotated[
         float | None, _training(min=0, help="Weight of staying close to the old vectors.")
     ] = None,
+    average: Annotated[
+        float | None,
+        _training(metavar="SHARE", min=0, max=0.99, help="Of the old weights in the new ones."),
+    ] = None,
     max_tokens: Annotated[
         int | None, _training(metavar="N", min=16, help="Tokens read of a text.")
     ] = None,

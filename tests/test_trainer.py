@@ -162,6 +162,21 @@ def test_stored_vectors_are_those_of_the_index(base, tmp_path):
     assert right(query, encoded(base)) > right(base.query, encoded(base)) + 0.01
 
 
+def test_the_average_lies_between_the_old_weights_and_the_new(base, tmp_path):
+    for share in (0.0, 0.25):
+        for mode in ("full", "adapter"):
+            learn(base, tmp_path / f"{mode}{share}", hyper(mode=mode, average=share))
+    old, new, between = (
+        encoder.model.state_dict()
+        for encoder in (base, *(Encoder.load(str(tmp_path / f"full{s}")) for s in (0.0, 0.25)))
+    )
+    assert any(not torch.equal(value, new[name]) for name, value in old.items())
+    for name, value in old.items():
+        torch.testing.assert_close(between[name], torch.lerp(new[name], value, 0.25))
+    maps = [QueryAdapter.load(tmp_path / f"adapter{share}").dense for share in (0.0, 0.25)]
+    np.testing.assert_allclose(maps[1], 0.75 * maps[0] + 0.25 * np.eye(base.dim), atol=1e-6)
+
+
 class Killed(Exception):
     pass
 

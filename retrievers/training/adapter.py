@@ -87,7 +87,10 @@ def train_adapter(
             losses.append(loss.item())
             progress("training", min(epoch * len(sampler) + at + 1, steps), steps)
     save_curve(target, points(losses, hyper.pace))
-    dense, tokens = (part.detach().numpy() for part in (model.dense, model.tokens))
+    dense, tokens = (
+        part.detach().lerp(torch.eye(len(part)), hyper.average).numpy()
+        for part in (model.dense, model.tokens)
+    )
     QueryAdapter(dense, tokens).save(target)
     QuerySide(kind="adapter", passages=base.fingerprint).save(target)
 

@@ -38,6 +38,9 @@ class Hyperparameters(BaseModel):
     the latter. See ``lora``."""
     keep: float = Field(default=0.0, ge=0)
     """Weight of staying close to the old model's vectors, against forgetting."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the old weights in those that are saved, which keeps most of what was learned and
+    forgets less (WiSE-FT, arXiv 2109.01903, equation 1)."""
     epochs: int = Field(default=2, ge=1)
     batch_size: int = Field(default=16, ge=2)
     negatives: int = Field(default=5, ge=1)

@@ -117,6 +117,7 @@ def _fine_tune(
             raise told_of.stopped
         if hyper.lora:
             merge_lora(model)
+        _average(model, base.model, hyper.average)
         model.max_seq_length = base.model.max_seq_length
         _save(model, base, target, hyper)
     save_curve(target, points_of(trainer.state.log_history))
@@ -134,6 +135,17 @@ def _copy(base: Encoder, hyper: Hyperparameters) -> Any:
         if isinstance(module, torch.nn.Dropout) and not hyper.dropout:
             module.p = 0.0  # of this copy in memory; the saved configuration keeps its own
     return model
+
+
+def _average(model: Any, old: Any, share: float) -> None:
+    """Move a model's weights towards those it started from, in place."""
+    import torch
+
+    before = old.state_dict()
+    with torch.no_grad():
+        for name, weights in model.state_dict().items():
+            if weights.is_floating_point():
+                weights.lerp_(before[name], share)
 
 
 def _save(model: Any, base: Encoder, target: Path, hyper: Hyperparameters) -> None:

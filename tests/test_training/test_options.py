@@ -26,6 +26,7 @@ GIVEN = {
     "epochs": 5,
     "learning_rate": 1e-5,
     "keep": 0.5,
+    "average": 0.25,
     "max_tokens": 64,
     "seed": 7,
     "judge": "cited",
