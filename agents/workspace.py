@@ -225,8 +225,8 @@ class Workspace(Doors):
                 if not given.
             trajectories: Runs to learn from; all recorded ones if not given.
             progress: Is told what is being done.
-            model: A chat model, or ``provider:name``, that reads what agents thought; implies the
-                judge ``llm``.
+            model: A chat model, or ``provider:name``, that reads what agents thought, and writes
+                queries if ``mining`` wants some; implies the judge ``llm``.
             options: ``hyper``, ``swap``, ``accept_equal``, ``mining``, ``judge``.
         """
         from ..retrievers.training.hyper import aimed

@@ -37,6 +37,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..retrievers.training.learn import LearnReport
+    from ..retrievers.training.options import MiningOptions
 
 
 def _option(panel: str, *names: str, **more: Any) -> Any:
@@ -96,7 +97,8 @@ def learn(
         ),
     ] = None,
     model: Annotated[
-        str | None, _mining(metavar="PROVIDER:NAME", help="The judge's chat model.")
+        str | None,
+        _mining(metavar="PROVIDER:NAME", help="The chat model that judges and writes queries."),
     ] = None,
     intensity: Annotated[
         AttentionBy | None,
@@ -113,6 +115,12 @@ def learn(
     reasoning: Annotated[
         bool | None,
         _mining("--reasoning/--no-reasoning", help="Also learn queries behind their thoughts."),
+    ] = None,
+    synthetic: Annotated[
+        int | None,
+        _mining(
+            metavar="N", min=0, max=20, help="Queries that --model writes for a useful document."
+        ),
     ] = None,
     examined: Annotated[
         bool | None,
@@ -163,7 +171,7 @@ def learn(
     if print_config:
         out.result(options.model_dump(mode="json"), options.toml().rstrip())
         return
-    _check_judge(options.mining.judge, model)
+    _check_model(options.mining, model)
     from ..agents.workspace import Workspace
 
     with Workspace.open(workspace) as opened:
@@ -189,11 +197,13 @@ def learn(
     _show_report(out, report)
 
 
-def _check_judge(judge: str, model: str | None) -> None:
-    if judge != "llm" and model is not None:
-        raise ConfigError(f"the judge {judge!r} asks no model", fix="leave out --model")
-    if judge == "llm" and model is None:
-        raise ConfigError("the judge 'llm' needs a model", fix="add --model provider:name")
+def _check_model(mining: "MiningOptions", model: str | None) -> None:
+    asked = mining.judge == "llm" or mining.synthetic > 0
+    if model is not None and not asked:
+        raise ConfigError(f"the judge {mining.judge!r} asks no model", fix="leave out --model")
+    if model is None and asked:
+        what = "the judge 'llm' needs" if mining.judge == "llm" else "synthetic queries need"
+        raise ConfigError(f"{what} a model", fix="add --model provider:name")
 
 
 def _as_given(context: typer.Context) -> list[str]:

@@ -40,6 +40,7 @@ from .record import RECORD, GateRecord
 from .registry import Card, Registry
 from .sources import SHARE, above_share, drawn
 from .swap import Swap
+from .synthesis import synthesised
 from .trainer import Hyperparameters, train
 
 if TYPE_CHECKING:
@@ -104,13 +105,14 @@ def learn(
         guard: Queries that must not be lost, see ``guard``; those of the settings if not given.
         mining: How to mine.
         judge: Takes the place of the judge that ``mining`` names.
-        chat: The model that the judge ``llm`` asks.
+        chat: The model that the judge ``llm`` asks, and that writes synthetic queries.
         code_version: Kept in the lineage.
         origin: Kept in the lineage; the round of a flywheel.
         progress: Is told about training, encoding and measuring.
 
     Raises:
-        ConfigError: There is too little to learn from or to judge by, or no such judge.
+        ConfigError: There is too little to learn from or to judge by, no such judge, or no model
+            for what needs one.
         WorkspaceLocked: Another process is writing.
     """
     hyper = hyper or Hyperparameters()
@@ -119,12 +121,14 @@ def learn(
     if swap not in get_args(Swap):
         raise ConfigError(f"unknown swap {swap!r}", fix="use 'reindex' or 'now'")
     mining = mining or MiningOptions()
+    if mining.synthetic and chat is None:
+        raise ConfigError("synthetic queries need a model", fix="pass model='provider:name'")
     judge = judge or mining.judge
     diagnosis = Diagnosis()
     mined = mine_all(
         diagnosis.watched(trajectories), choose_judge(judge, chat, index.texts), mining
     )
-    examples, queries = _divide(index, mined, hyper)
+    examples, queries = _divide(index, mined, hyper, chat)
     examples = _guarded(index, examples, mined)
     guarding = guard_queries(index, examples, guard or index.settings.gate.guard, hyper.seed)
     registry = Registry(index.root)
@@ -226,7 +230,7 @@ def _candidate(
 
 
 def _divide(
-    index: Index, mined: Mined, hyper: Hyperparameters
+    index: Index, mined: Mined, hyper: Hyperparameters, chat: "BaseChatModel | None" = None
 ) -> tuple[list[Example], list[HeldOut]]:
     """Split runs into training examples and held-out queries, disjoint in question and query."""
     groups = {normalise(question) for question, _ in mined.runs}
@@ -244,11 +248,20 @@ def _divide(
     taught = _shared(mined, {n: len(build_examples(rows)) for n, rows in made.items()})
     runs = [left[n] for n in taught]
     thoughts = [mined.thoughts[n] for n in taught] if mined.options.reasoning else []
+    rows = [*runs, *augmented(runs, thoughts, mined.options)]
+    if mined.options.synthetic and chat:
+        rows += synthesised(
+            runs,
+            chat,
+            index.texts,
+            lambda query, doc_id: doc_id in {hit.doc_id for hit in index.search(query)},
+            count=mined.options.synthetic,
+            seed=hyper.seed,
+            dropped=mined.report.dropped,
+        )
     wanted = hyper.negatives * (_SPARE if mined.options.teacher else 1)
     examples = [
-        example
-        for example in build_examples([*runs, *augmented(runs, thoughts, mined.options)], wanted)
-        if normalise(example.query) not in asked
+        example for example in build_examples(rows, wanted) if normalise(example.query) not in asked
     ]
     examples = without_gone(examples, index.texts, mined.report.dropped)
     if len(examples) < MIN_EXAMPLES or len(queries) < MIN_HELD_OUT:

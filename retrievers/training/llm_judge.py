@@ -1,28 +1,20 @@
 """A chat model as judge: it reads what an agent thought after opening a document.
 
 As in LRAT (arXiv 2604.04949, section 3.2) it judges the thought, and only an outright negative
-counts against a document; the document is there so that the thought can be understood. What agents
-and documents say reaches the model as the values of one JSON object, out of which no text can
-break, and its reply is one of two words or nothing.
+counts against a document; the document is there so that the thought can be understood. Its reply is
+one of two words or nothing.
 """
 
-import json
 from collections.abc import Sequence
-from functools import cached_property
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .chat_tasks import MAX_CHARACTERS, replies
 from .judges import Opinion, silence
 from .openings import Opening
 from .rows import Texts
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-
-MAX_CHARACTERS = 4_000
-"""Of a document, and of a thought."""
-CONCURRENT = 8
-"""Requests at a time."""
 
 _WORDS = {"RELEVANT": Opinion.USEFUL, "NOT_RELEVANT": Opinion.REJECTED}
 
@@ -43,38 +35,22 @@ class LLMJudge:
         return [known or next(heard) for known in opinions]
 
     def _ask(self, openings: Sequence[Opening]) -> list[Opinion]:
-        if not openings:
-            return []
         known = self._texts(list({name for o in openings for name in o.passages}))
-        requests: list[Any] = [
-            [("system", self._prompt), ("human", _data(opening, known))] for opening in openings
-        ]
-        replies: list[Any] = self._chat.batch(
-            requests, config={"max_concurrency": CONCURRENT}, return_exceptions=True
-        )
-        return [_read(reply) for reply in replies]
-
-    @cached_property
-    def _prompt(self) -> str:
-        file = resources.files(f"{__package__}.prompts").joinpath("judge.md")
-        return file.read_text(encoding="utf-8")
+        tasks = [_task(opening, known) for opening in openings]
+        return [_read(reply) for reply in replies(self._chat, "judge", tasks)]
 
 
-def _data(opening: Opening, known: dict[str, str]) -> str:
+def _task(opening: Opening, known: dict[str, str]) -> dict[str, str]:
     document = "\n".join(known[name] for name in opening.passages if name in known)
-    return json.dumps(
-        {
-            "question": opening.question,
-            "query": opening.query,
-            "document": document[:MAX_CHARACTERS],
-            "thought": (opening.thought or "")[:MAX_CHARACTERS],
-        }
-    )
+    return {
+        "question": opening.question,
+        "query": opening.query,
+        "document": document[:MAX_CHARACTERS],
+        "thought": (opening.thought or "")[:MAX_CHARACTERS],
+    }
 
 
-def _read(reply: Any) -> Opinion:
+def _read(reply: str | None) -> Opinion:
     """Read the last line of a reply; what models put around a word is taken off."""
-    if isinstance(reply, BaseException):
-        return Opinion.FAILED
-    lines = str(reply.text).strip().splitlines()
+    lines = (reply or "").strip().splitlines()
     return _WORDS.get(lines[-1].strip(" \t*`'\".") if lines else "", Opinion.FAILED)

@@ -39,3 +39,6 @@ class MiningOptions(BaseModel):
     """Adds rows whose query has the thought before the search in front; see ``augment``."""
     questions: Questions = "none"
     """Adds rows from the whole question to what its run cited, or found useful; see ``augment``."""
+    synthetic: int = Field(default=0, ge=0, le=20)
+    """Queries that a chat model writes for each document that a run found useful; see
+    ``synthesis``."""

@@ -36,6 +36,7 @@ GIVEN = {
     "reasoning": True,
     "examined": True,
     "teacher": 0.6,
+    "synthetic": 3,
 }
 
 
@@ -104,6 +105,8 @@ def test_what_is_printed_can_be_read_and_the_command_line_has_the_last_word(tmp_
         (["--retriever", "keyword"], "'keyword' is not one of"),
         (["--judge", "none", "--model", "a:b"], "'none' asks no model"),
         (["--judge", "llm"], "needs a model"),
+        (["--synthetic", 2], "synthetic queries need a model"),
+        (["--synthetic", 21], "--synthetic"),
         (["--config", "no-such.toml"], "--print-config shows"),
     ],
 )
@@ -140,7 +143,7 @@ def test_the_background_is_told_all_of_it(built: Path, tmp_path: Path, monkeypat
     )
     file = tmp_path / "learn.toml"
     file.write_text("[hyper]\ndropout = true", encoding="utf-8")
-    asked = [*flags(GIVEN), "--config", file, "--swap", "now", "--accept-equal"]
+    asked = [*flags(GIVEN), "--config", file, "--swap", "now", "--accept-equal", "--model", "a:b"]
     result = run(*asked, "--background", "-w", built)
     assert result.exit_code == 0, result.stderr
     (options,) = told
