@@ -6,7 +6,7 @@ from pathlib import Path
 
 SCRIPTS = (
     *("latency", "scifact", "late_ladder", "pooling_robustness", "multihop", "serving"),
-    *("learning", "training", "swap", "sessions", "wiki_agent", "diagnostics"),
+    *("learning", "training", "swap", "sessions", "wiki_agent", "continual", "diagnostics"),
 )
 
 

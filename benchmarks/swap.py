@@ -151,7 +151,9 @@ def _serve(
     index, began = opened.index, time.perf_counter()
     encoder, query = pair
     queries_only = encoder == index.published.encoder
-    prepared = index.query_candidate(query) if queries_only else index.candidate(index.load(encoder))
+    prepared = (
+        index.query_candidate(query) if queries_only else index.candidate(index.load(encoder))
+    )
     with prepared as candidate:
         candidate.snapshot.encode("what the gate would ask")
         decided = time.perf_counter()
