@@ -72,6 +72,11 @@ class Settings(_Section):
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
+    vector_backend: Literal["chroma", "qdrant"] = "chroma"
+    """The engine of dense retrieval."""
+    vector_url: str = Field(default="", pattern=r"^$|^https?://[^\s/@?#]+/?$")
+    """Its server; empty keeps vectors in the workspace. Its key comes from the environment:
+    ``CHROMA_API_KEY`` or ``QDRANT_API_KEY``."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
     max_tokens: int = Field(default=256, ge=16, le=32768)

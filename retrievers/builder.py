@@ -19,7 +19,7 @@ from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
 from ..core.settings import Settings
 from .corpus import VISIBLE, Corpus, Published
-from .dense import DenseWriter
+from .dense import collection_of, drop_dense, new_dense, sweep_dense
 from .encoder import Encoded, Encoder
 from .keyword import KeywordWriter
 from .late import Layout
@@ -37,6 +37,8 @@ FORMAT = 1
 
 MIN_DEAD_TOKENS = 100_000
 """Dead token vectors up to which compacting is not worth a copy; 40 MB by default."""
+
+_DENSE_BATCH = 2_000
 
 _KEEP_ENCODERS = 2
 """Encoders whose vectors are kept, so that a rollback need not encode again."""
@@ -56,9 +58,10 @@ def quiet(stage: str, done: int, total: int | None) -> None:
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = ("language", "max_tokens", "chunk_tokens")
+    names = ("language", "max_tokens", "chunk_tokens", "vector_backend")
     form = late_form(settings)
     return {name: getattr(settings, name) for name in names} | {
+        "vector_url": "server" if settings.vector_url else "workspace",  # it may move
         "late_dim": form.dim,
         "late_codec": form.codec,
         "late_tokens": form.tokens,
@@ -97,6 +100,7 @@ class Builder:
             files = self._compacted(encoder, files)
             with ExitStack() as on_error:
                 on_error.callback(shutil.rmtree, folder, ignore_errors=True)
+                on_error.callback(drop_dense, self.root, self.settings, folder.name)
                 self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
                 on_error.pop_all()
         except OSError as error:
@@ -263,7 +267,9 @@ class Builder:
         np.savez(folder / "layout.npz", **layout._asdict())
         self._build_keyword(folder / "keyword", base, number, progress)
         same = before is not None and before.fingerprint == encoder.fingerprint
-        self._build_dense(folder / "dense", base if same else None, files, layout, progress)
+        collection = collection_of(self.root, self.settings, folder.name)
+        on_disk = base if same and not self.settings.vector_url else None
+        self._build_dense(folder / "dense", collection, on_disk, files, layout, progress)
         manifest = built_from(self.settings) | {
             "format": FORMAT,
             "generation": number,
@@ -271,6 +277,7 @@ class Builder:
             "encoder_id": encoder.id,
             "fingerprint": encoder.fingerprint,
             "vectors": files.name,
+            "collection": collection,
             "dim": encoder.dim,
             "passages": len(layout.ids),
         }
@@ -295,24 +302,25 @@ class Builder:
     def _build_dense(
         self,
         folder: Path,
+        collection: str,
         base: Path | None,
         files: VectorFiles,
         layout: Layout,
         progress: Progress,
     ) -> None:
-        writer = DenseWriter(folder, base and base / "dense")
+        before = base and base / "dense"
+        writer = new_dense(folder, self.settings, collection, files.dim, before)
         try:
             at = np.arange(len(layout.ids))
             if base:
-                before = read_layout(base).ids
-                writer.remove(np.setdiff1d(before, layout.ids).tolist())
-                at = np.flatnonzero(~np.isin(layout.ids, before))
+                known = read_layout(base).ids
+                writer.delete(np.setdiff1d(known, layout.ids))
+                at = np.flatnonzero(~np.isin(layout.ids, known))
             vectors = files.dense() if len(at) else np.zeros((0, files.dim), np.float32)
-            done = 0
-            for part in np.array_split(at, max(1, len(at) // 2000)):
-                for count in writer.add(layout.ids[part].tolist(), vectors[layout.rows[part]]):
-                    done += count
-                    progress("dense index", done, len(at))
+            for done in range(0, len(at), _DENSE_BATCH):
+                part = at[done : done + _DENSE_BATCH]
+                writer.add(layout.ids[part], dense=vectors[layout.rows[part]])
+                progress("dense index", done + len(part), len(at))
         finally:
             writer.close()
 
@@ -337,6 +345,7 @@ class Builder:
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
         kept: set[str | None] = set()
+        collections: set[str] = set()
         sql = "SELECT coalesce(folder, number) FROM generations WHERE number >= ?"
         read = {str(row[0]) for row in self.corpus.rows(sql, (number - 1,))}
         for folder in (self.root / "index").iterdir():
@@ -344,7 +353,10 @@ class Builder:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 with suppress(CorruptStore):
-                    kept.add(vectors_of(read_manifest(folder)))
+                    manifest = read_manifest(folder)
+                    kept.add(vectors_of(manifest))
+                    collections.add(manifest["collection"])
+        sweep_dense(self.root, self.settings, collections)
         sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
             ORDER BY max(number) DESC LIMIT ?"""
         for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):

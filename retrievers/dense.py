@@ -1,125 +1,98 @@
-"""Dense retrieval: cosine over one vector a passage, in a persistent Chroma collection.
+"""Dense retrieval: one unit vector a passage, in the vector engine that the settings name.
 
-Chroma always receives our vectors; its own embedding functions are never used. A published
-collection is read only. Filters arrive as row ids; a set larger than what Chroma should be asked
-to carry is scored exactly on the memory-mapped vectors.
+Embedded engines keep a generation in its folder; on a server a generation is a collection, whose
+name its manifest holds. Names start with a key of this machine and folder, so that a copy of a
+workspace never drops what the original still serves.
 """
 
+import hashlib
+import platform
 import shutil
-import weakref
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..core.errors import BackendUnavailable, CorruptStore
+from ..core.settings import Settings
+from .backends.base import VectorBackend, VectorSchema
 
-from ..core.errors import ConfigError, CorruptStore
-from .encoder import Vectors
-from .ranked import Ranked
+PASSAGES = "passages"
+"""The collection of an embedded engine."""
 
-_COLLECTION = "passages"
-_HNSW = {"space": "ip", "ef_construction": 200, "ef_search": 200, "max_neighbors": 32}
-_BATCH = 2_000
-_ID_LIMIT = 5_000
-"""Row ids sent to Chroma in one query."""
-
-
-class DenseIndex:
-    """A published collection, read only."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open the collection in a folder."""
-        if not (folder / "chroma.sqlite3").exists():
-            raise CorruptStore(
-                f"the dense index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
-            )
-        client = _client(folder)
-        # The last search that uses it, whose thread may outlive the generation, closes the files.
-        self._finalizer = weakref.finalize(self, client.close)
-        self._collection = client.get_collection(_COLLECTION, embedding_function=None)
-        self._size = self._collection.count()
-
-    def search(self, vector: Vectors, k: int, within: NDArray[np.int64] | None = None) -> Ranked:
-        """Rank passages by cosine, at most k; ``within`` holds at most ``takes`` row ids."""
-        k = min(k, self._size if within is None else len(within))
-        if k < 1:
-            return Ranked.empty()
-        found = self._collection.query(
-            query_embeddings=[vector.tolist()],
-            n_results=k,
-            ids=None if within is None else [str(row) for row in within],
-            include=["distances"],
-        )
-        distances = (found["distances"] or [[]])[0]
-        return Ranked.of([int(row) for row in found["ids"][0]], [1.0 - d for d in distances])
-
-    @staticmethod
-    def takes(within: NDArray[np.int64] | None) -> bool:
-        """Say whether a candidate set may travel to Chroma as ids."""
-        return within is None or len(within) <= _ID_LIMIT
-
-    def close(self) -> None:
-        """Release the files."""
-        self._finalizer()
+BEFORE_ENGINES = {
+    "vector_backend": "chroma",
+    "vector_url": "workspace",
+    "collection": PASSAGES,
+}
+"""What manifests say that were written before there was a choice."""
 
 
-class DenseWriter:
-    """Builds a collection in a fresh folder, from the one before if there is one."""
-
-    def __init__(self, folder: Path, base: Path | None = None) -> None:
-        """Start empty, or from a copy of ``base``."""
-        self._folder = folder
-        if base is not None and base.exists():
-            shutil.copytree(base, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _writing(folder):
-            self._client = _client(folder)
-            try:
-                self._collection: Any = self._client.get_or_create_collection(
-                    _COLLECTION, embedding_function=None, configuration={"hnsw": _HNSW}
-                )
-            except BaseException:
-                self._client.close()  # or Chroma would keep the folder open under its path
-                raise
-
-    def add(self, rows: Sequence[int], vectors: Vectors) -> Iterator[int]:
-        """Add vectors by row id, yielding how many each batch held."""
-        for at in range(0, len(rows), _BATCH):
-            ids = [str(row) for row in rows[at : at + _BATCH]]
-            with _writing(self._folder):
-                self._collection.upsert(ids=ids, embeddings=vectors[at : at + _BATCH])
-            yield len(ids)
-
-    def remove(self, rows: Sequence[int]) -> None:
-        """Remove passages by row id."""
-        for at in range(0, len(rows), _BATCH):
-            with _writing(self._folder):
-                self._collection.delete(ids=[str(row) for row in rows[at : at + _BATCH]])
-
-    def close(self) -> None:
-        """Finish and release the files."""
-        self._client.close()
+def open_dense(folder: Path, settings: Settings, manifest: dict[str, Any]) -> VectorBackend:
+    """Open the vectors of a published generation for reading."""
+    engine = _engine(settings)
+    place = settings.vector_url or folder
+    return engine(place, manifest["collection"], VectorSchema(manifest["dim"]))
 
 
-@contextmanager
-def _writing(folder: Path) -> Generator[None]:
-    from chromadb.errors import ChromaError
-
-    try:
-        yield
-    except ChromaError as error:
-        raise ConfigError(
-            f"the dense index {str(folder)!r} cannot be written ({error})",
-            fix="free disk space and try again; what was encoded is kept",
-        ) from error
+def new_dense(
+    folder: Path, settings: Settings, collection: str, dim: int, base: Path | None = None
+) -> VectorBackend:
+    """Start a generation's vectors, embedded ones from a copy of ``base`` if there is one."""
+    if settings.vector_url:
+        return _engine(settings)(settings.vector_url, collection, VectorSchema(dim), create=True)
+    if base is not None and base.exists():
+        shutil.copytree(base, folder, ignore=shutil.ignore_patterns(".lock"))
+    return _engine(settings)(folder, collection, VectorSchema(dim), create=True)
 
 
-def _client(folder: Path) -> Any:
-    import chromadb
-    from chromadb.config import Settings
+def collection_of(root: Path, settings: Settings, build: str) -> str:
+    """Name the collection of a build, which is the name of its folder."""
+    name = f"{_prefix(root)}{build.removesuffix('.building')}"
+    return name if settings.vector_url else PASSAGES
 
-    return chromadb.PersistentClient(
-        str(folder), settings=Settings(anonymized_telemetry=False, allow_reset=False)
-    )
+
+def drop_dense(root: Path, settings: Settings, build: str) -> None:
+    """Drop the collection of a build that failed; what a lost server keeps is swept later."""
+    if settings.vector_url:
+        with suppress(BackendUnavailable, CorruptStore):
+            _engine(settings).drop(settings.vector_url, collection_of(root, settings, build))
+
+
+def sweep_dense(root: Path, settings: Settings, kept: Collection[str]) -> None:
+    """Drop this workspace's collections on a server, but for those kept.
+
+    A server that is lost meanwhile takes nothing back that was published: the next sweep drops
+    them.
+    """
+    with suppress(BackendUnavailable):
+        for name in server_collections(root, settings):
+            if name not in kept:
+                _engine(settings).drop(settings.vector_url, name)
+
+
+def server_collections(root: Path, settings: Settings) -> list[str]:
+    """Return the names of this workspace's collections on its server; none without a server.
+
+    Raises:
+        BackendUnavailable: The server does not answer, or the package of its client is missing.
+    """
+    if not settings.vector_url:
+        return []
+    names = _engine(settings).collections(settings.vector_url)
+    return [name for name in names if name.startswith(_prefix(root))]
+
+
+def _prefix(root: Path) -> str:
+    place = f"{platform.node()}:{root.resolve()}"
+    return f"retrail-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}-"
+
+
+def _engine(settings: Settings) -> Any:
+    if settings.vector_backend == "qdrant":
+        from .backends.qdrant import QdrantBackend
+
+        return QdrantBackend
+    from .backends.chroma import ChromaBackend
+
+    return ChromaBackend

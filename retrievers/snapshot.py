@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import CorruptStore
 from ..core.settings import Settings
-from .dense import DenseIndex
+from .backends.base import VectorBackend
+from .dense import BEFORE_ENGINES, open_dense
 from .encoder import Encoded, Vectors
 from .fusion import fuse
 from .keyword import KeywordIndex
@@ -29,7 +30,7 @@ Within = NDArray[np.int64] | None
 
 REBUILD = "retrail doctor --rebuild"
 
-_BEFORE_CODECS = {"late_codec": "fp16", "late_tokens": "all"}
+_BEFORE_CHOICES = {"late_codec": "fp16", "late_tokens": "all"} | BEFORE_ENGINES
 """What manifests say that were written before there was a choice."""
 
 
@@ -37,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return what a generation was built from."""
     path = folder / "manifest.json"
     try:
-        return _BEFORE_CODECS | json.loads(path.read_text(encoding="utf-8"))
+        return _BEFORE_CHOICES | json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise CorruptStore(f"{str(path)!r} is missing or damaged", fix=REBUILD) from error
 
@@ -96,15 +97,11 @@ class Snapshot:
         return self._keyword.search(query, k, within)
 
     def dense(self, query: str, k: int, within: Within = None) -> Ranked:
-        """Rank by cosine of the dense vectors."""
-        vector = self.encode(query).dense
-        among = self.layout.ids if within is None else within
-        if self._dense.takes(within):
-            found = self._dense.search(vector, k, within)
-            # Chroma's graph may not reach all of many equal vectors.
-            if len(found.ids) == min(k, len(among)):
-                return found
-        return self._cosine(query, among).top(k)
+        """Rank by cosine of the dense vectors: all by the vector engine, some exactly."""
+        # Comparing with each of a few thousand costs less than sending their ids to an engine.
+        if within is not None:
+            return self._cosine(query, within).top(k)
+        return self._dense.search(self.encode(query).dense, k)
 
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
@@ -152,7 +149,7 @@ class Snapshot:
         return self.layout.documents[self.layout.find(ids)]
 
     def close(self) -> None:
-        """Release the dense collection's files."""
+        """Release the files or the connection of the vector engine."""
         if "_dense" in self.__dict__:
             self._dense.close()
 
@@ -174,8 +171,8 @@ class Snapshot:
         return KeywordIndex(self.folder / "keyword", self.settings.language)
 
     @cached_property
-    def _dense(self) -> DenseIndex:
-        return DenseIndex(self.folder / "dense")
+    def _dense(self) -> VectorBackend:
+        return open_dense(self.folder / "dense", self.settings, self.manifest)
 
     @cached_property
     def _files(self) -> VectorFiles:

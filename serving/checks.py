@@ -80,6 +80,8 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     yield from databases
     if databases[0].state == "broken":
         return
+    if opened.settings.vector_url:
+        yield attempt("vector server", lambda: _vector_server(opened))
     published = attempt("generation", lambda: _published(opened))
     yield published
     yield attempt("models", lambda: Check("models", "ok", f"{len(opened.models())} versions"))
@@ -209,6 +211,15 @@ def _published(opened: "Workspace") -> Check:
     if published is None:
         return Check("generation", "note", "nothing is indexed", "retrail add PATH…")
     return Check("generation", "ok", f"{number} since {published.published_at}")
+
+
+def _vector_server(opened: "Workspace") -> Check:
+    from ..retrievers.dense import server_collections
+
+    settings = opened.settings
+    count = len(server_collections(opened.root, settings))
+    detail = f"{settings.vector_backend} at {settings.vector_url}: {count} collections of ours"
+    return Check("vector server", "ok", detail)
 
 
 def _encoder(index: "Index") -> Check:

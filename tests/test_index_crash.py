@@ -27,7 +27,8 @@ from retrail.core.settings import Settings
 from retrail.retrievers import Encoder, Index, Retriever, builder, vectors
 from retrail.retrievers import index as index_module
 from retrail.retrievers.chunker import chunk
-from retrail.retrievers.dense import DenseIndex, DenseWriter
+from retrail.retrievers.backends import VectorSchema
+from retrail.retrievers.backends.chroma import ChromaBackend
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
 from retrail.retrievers.staging import Staging
 from retrail.retrievers.vectors import VectorWriter
@@ -49,7 +50,7 @@ POINTS: dict[str, tuple[Any, str]] = {
     "layout": (builder.np, "savez"),
     "keyword add": (KeywordWriter, "add"),
     "keyword commit": (KeywordWriter, "commit"),
-    "dense add": (DenseWriter, "add"),
+    "dense add": (ChromaBackend, "_add"),
     "rename": (Path, "rename"),
     "publish": (Staging, "publish"),
     "sweep": (builder.shutil, "rmtree"),
@@ -251,7 +252,8 @@ def assert_whole(index: Index, version: int) -> None:
     assert snapshot.manifest["passages"] == len(ids)
     keyword = KeywordIndex(snapshot.folder / "keyword", "en")
     assert sorted(keyword.search("document", 10**6).ids.tolist()) == ids
-    dense = DenseIndex(snapshot.folder / "dense")
+    dimensions = VectorSchema(snapshot.manifest["dim"])
+    dense = ChromaBackend(snapshot.folder / "dense", "passages", dimensions)
     stored = dense._collection.get(include=["embeddings"])
     assert sorted(map(int, stored["ids"])) == ids
     order = np.argsort([int(row) for row in stored["ids"]])

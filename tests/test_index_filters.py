@@ -11,7 +11,7 @@ from retrail.core.documents import Document
 from retrail.core.errors import ConfigError, FilterError
 from retrail.core.filters import Comparison, Filter, parse_filter
 from retrail.core.settings import EMBEDDED_ENCODER, Settings
-from retrail.retrievers import RETRIEVERS, By, Encoder, Index, Retriever, dense
+from retrail.retrievers import RETRIEVERS, By, Encoder, Index, Retriever
 
 SOURCES, TAGS = ["BBC", "Reuters", "bbc"], ["war", "Sport", "art", "trade"]
 DAY = datetime(2023, 9, 28, tzinfo=UTC)
@@ -40,10 +40,13 @@ def document(n: int) -> Document:
 DOCUMENTS = [document(n) for n in range(COUNT)]
 
 
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+@pytest.fixture(scope="module", params=["chroma", "qdrant"])
+def index(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Index]:
     encoder = Encoder.load(EMBEDDED_ENCODER, precision="float32")
-    opened = Index(tmp_path_factory.mktemp("kb"), Settings(chunk_tokens=60), encoder)
+    chosen = Settings(chunk_tokens=60, vector_backend=request.param)
+    opened = Index(tmp_path_factory.mktemp("kb"), chosen, encoder)
     opened.add(DOCUMENTS)
     opened.add([document(1), Document(id="gone", text="A report.", metadata={"source": "BBC"})])
     opened.remove(["gone"])
@@ -91,12 +94,8 @@ WHERE = [
 ]
 
 
-@pytest.mark.parametrize("limit", [0, 10, 5_000])
 @pytest.mark.parametrize("where", WHERE, ids=str)
-def test_all_retrievers_see_the_same_candidates(
-    index: Index, monkeypatch: pytest.MonkeyPatch, where: Any, limit: int
-):
-    monkeypatch.setattr(dense, "_ID_LIMIT", limit)
+def test_all_retrievers_see_the_same_candidates(index: Index, where: Any):
     parsed = parse_filter(where)
     assert parsed is not None
     expected = admitted(parsed)
@@ -143,23 +142,39 @@ FILTERS = st.recursive(
 )
 
 
-@given(where=FILTERS, limit=st.sampled_from([0, 20, 5_000]))
-@settings(max_examples=60)
-def test_any_filter_gives_one_candidate_set(index: Index, where: Filter, limit: int):
-    expected = admitted(where)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "_ID_LIMIT", limit)
-        for by in RETRIEVERS:
-            assert found(index, by, where) == expected, by
+@pytest.fixture(scope="module")
+def scores(index: Index) -> dict[Retriever, dict[str, float]]:
+    """Score every document by its best passage, by dense from the stored vectors one by one."""
+    snapshot, ways = index.snapshot(), ("keyword", "late")
+    found: dict[Retriever, dict[str, float]] = {
+        by: {hit.doc_id: hit.score for hit in index.search(QUERY, by=by, k=COUNT)} for by in ways
+    }
+    found["dense"] = dict.fromkeys(found["late"], -1.0)
+    cosines = snapshot._dense_vectors[snapshot.layout.rows] @ index.encoder().query(QUERY).dense
+    passages = index.corpus.passages(snapshot.layout.ids.tolist())
+    for passage, cosine in zip(passages.values(), cosines.tolist(), strict=True):
+        found["dense"][passage.doc_id] = max(found["dense"][passage.doc_id], cosine)
+    assert all(len(known) == COUNT for known in found.values())
+    return found
 
 
-@pytest.mark.parametrize("limit", [0, 5_000])
-@pytest.mark.parametrize("by", ["keyword", "dense", "late"])
-def test_a_filter_changes_no_score(
-    index: Index, monkeypatch: pytest.MonkeyPatch, by: Retriever, limit: int
+@given(where=FILTERS)
+@settings(max_examples=200)
+def test_any_filter_gives_one_candidate_set_and_the_best_of_it(
+    index: Index, scores: dict[Retriever, dict[str, float]], where: Filter
 ):
+    expected = admitted(where)
+    for by in RETRIEVERS:
+        assert found(index, by, where) == expected, by
+    for by, known in scores.items():
+        best = sorted((known[doc_id] for doc_id in expected), reverse=True)[:10]
+        hits = index.search(QUERY, by=by, k=10, where=where)
+        assert [hit.score for hit in hits] == pytest.approx(best, abs=1e-5), by
+
+
+@pytest.mark.parametrize("by", ["keyword", "dense", "late"])
+def test_a_filter_changes_no_score(index: Index, by: Retriever):
     everywhere = {hit.passage.id: hit.score for hit in index.search(QUERY, by=by, k=COUNT)}
-    monkeypatch.setattr(dense, "_ID_LIMIT", limit)
     for where in ("n < 3", "source = 'BBC'", "n >= 0"):
         hits = index.search(QUERY, by=by, k=COUNT, where=where)
         expected = [everywhere[hit.passage.id] for hit in hits]
