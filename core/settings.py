@@ -32,6 +32,8 @@ class FusionWeights(_Section):
     keyword: float = Field(default=1.0, ge=0)
     dense: float = Field(default=1.0, ge=0)
     late: float = Field(default=1.0, ge=0)
+    sparse: float = Field(default=1.0, ge=0)
+    """Counts where ``sparse_encoder`` is set."""
 
 
 class WebSettings(_Section):
@@ -72,6 +74,9 @@ class Settings(_Section):
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
+    sparse_encoder: str = ""
+    """Name or path of a sentence-transformers ``SparseEncoder`` (SPLADE and its kin) for a fifth
+    retriever, ``sparse``; empty for none. ``learn`` does not train it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
     max_tokens: int = Field(default=256, ge=16, le=32768)

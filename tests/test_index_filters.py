@@ -41,9 +41,10 @@ DOCUMENTS = [document(n) for n in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+def index(tmp_path_factory: pytest.TempPathFactory, static_sparse: str) -> Iterator[Index]:
     encoder = Encoder.load(EMBEDDED_ENCODER, precision="float32")
-    opened = Index(tmp_path_factory.mktemp("kb"), Settings(chunk_tokens=60), encoder)
+    settings = Settings(chunk_tokens=60, sparse_encoder=static_sparse)
+    opened = Index(tmp_path_factory.mktemp("kb"), settings, encoder)
     opened.add(DOCUMENTS)
     opened.add([document(1), Document(id="gone", text="A report.", metadata={"source": "BBC"})])
     opened.remove(["gone"])
@@ -101,7 +102,7 @@ def test_all_retrievers_see_the_same_candidates(
     assert parsed is not None
     expected = admitted(parsed)
     assert {by: found(index, by, where) for by in RETRIEVERS} == dict.fromkeys(RETRIEVERS, expected)
-    ways: tuple[By, ...] = ("keyword", "dense", "late")
+    ways: tuple[By, ...] = ("keyword", "dense", "late", "sparse")
     for by in ways:
         assert found(index, "filtered", where, rank_by=by) == expected
     listed = index.search("", by="filtered", where=where, k=COUNT)
@@ -154,7 +155,7 @@ def test_any_filter_gives_one_candidate_set(index: Index, where: Filter, limit: 
 
 
 @pytest.mark.parametrize("limit", [0, 5_000])
-@pytest.mark.parametrize("by", ["keyword", "dense", "late"])
+@pytest.mark.parametrize("by", ["keyword", "dense", "late", "sparse"])
 def test_a_filter_changes_no_score(
     index: Index, monkeypatch: pytest.MonkeyPatch, by: Retriever, limit: int
 ):
