@@ -22,6 +22,7 @@ from .run import Call, Decision, Run
 
 NOT_FOUND = "NOT FOUND"
 STOP = "Stop searching. Answer now from what you have read."
+_SPARSE = " `search_sparse` when words may be\n  spelt otherwise or replaced by synonyms,"
 _FAILURES = 2
 """Turns in a row with nothing but malformed or failing calls that end a run."""
 
@@ -97,7 +98,10 @@ class LLMPlanner:
 def _conversation(run: Run) -> list[BaseMessage]:
     prompt = resources.files(f"{__package__}.prompts").joinpath("planner.md")
     system = prompt.read_text(encoding="utf-8").format(
-        example="doc#0", max_steps=run.budget.max_steps, max_searches=run.budget.max_searches
+        example="doc#0",
+        max_steps=run.budget.max_steps,
+        max_searches=run.budget.max_searches,
+        sparse=_SPARSE if "search_sparse" in run.tools else "",
     )
     messages: list[BaseMessage] = [SystemMessage(system), HumanMessage(run.question)]
     for step in run.steps:

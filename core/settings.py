@@ -32,6 +32,8 @@ class FusionWeights(_Section):
     keyword: float = Field(default=1.0, ge=0)
     dense: float = Field(default=1.0, ge=0)
     late: float = Field(default=1.0, ge=0)
+    sparse: float = Field(default=1.0, ge=0)
+    """Counts where ``sparse_encoder`` is set."""
 
 
 class WebSettings(_Section):
@@ -77,6 +79,9 @@ class Settings(_Section):
     vector_url: str = Field(default="", pattern=r"^$|^https?://[^\s/@?#]+/?$")
     """Its server; empty keeps vectors in the workspace. Its key comes from the environment:
     ``CHROMA_API_KEY`` or ``QDRANT_API_KEY``."""
+    sparse_encoder: str = ""
+    """Name or path of a sentence-transformers ``SparseEncoder`` (SPLADE and its kin) for a fifth
+    retriever, ``sparse``; empty for none. ``learn`` does not train it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
     max_tokens: int = Field(default=256, ge=16, le=32768)

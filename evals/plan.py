@@ -1,7 +1,7 @@
 """Plan: what an evaluation is to measure, checked before anything is done."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from langchain_core.language_models import BaseChatModel
 
@@ -9,9 +9,13 @@ from ..agents.planners import choose_planner
 from ..agents.run import Planner
 from ..core.errors import ConfigError
 from ..core.metrics import parse_measure
+from ..retrievers.snapshot import By
 
 RETRIEVERS = ("keyword", "dense", "late", "hybrid")
-"""Retrievers that can be evaluated; ``filtered`` would need a filter for each query."""
+"""Retrievers that every workspace has; ``filtered`` would need a filter for each query."""
+
+_KNOWN = get_args(By)
+"""Those that may be named; ``sparse`` needs an encoder of its own in the settings."""
 
 METRICS = ("nDCG@10", "RR@10", "AP@100", "R@10", "R@100")
 """Measures if none are named."""
@@ -61,8 +65,8 @@ def make_plan(
         ConfigError: A retriever, planner, model or metric does not exist, or a number is too small.
     """
     for name in by:
-        if name not in RETRIEVERS:
-            known = ", ".join(RETRIEVERS)
+        if name not in _KNOWN:
+            known = ", ".join(_KNOWN)
             raise ConfigError(f"cannot evaluate by {name!r}", fix=f"use {known} or all")
     for name, value in (("k", k), ("limit", limit)):
         if value is not None and value < 1:

@@ -26,6 +26,7 @@ SERIES = {
     "keyword": ("#0a0b01", "s", "-"),
     "dense": ("#0a0b02", "D", "--"),
     "late": ("#0a0b03", "^", "-."),
+    "sparse": ("#0a0b06", "P", (0, (3, 1, 1, 1, 1, 1))),
     "hybrid": ("#0a0b04", "v", ":"),
     AGENT: ("#0a0b05", "o", "-"),
 }
@@ -41,6 +42,7 @@ _LIGHT = {
     SERIES["keyword"][0]: "#0072b2",
     SERIES["dense"][0]: "#b8860b",
     SERIES["late"][0]: "#00815f",
+    SERIES["sparse"][0]: "#6f52b5",
     SERIES["hybrid"][0]: "#a8467f",
     SERIES[AGENT][0]: "#c2410c",
 }

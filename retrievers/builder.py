@@ -25,6 +25,7 @@ from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
 from .snapshot import read_layout, read_manifest
+from .sparse_build import SparseBuilder, SparseSource
 from .staging import Encoding, Pending, Staging
 from .token_reduction import reduced_documents
 from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
@@ -58,7 +59,7 @@ def quiet(stage: str, done: int, total: int | None) -> None:
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = ("language", "max_tokens", "chunk_tokens", "vector_backend")
+    names = ("language", "max_tokens", "chunk_tokens", "vector_backend", "sparse_encoder")
     form = late_form(settings)
     return {name: getattr(settings, name) for name in names} | {
         "vector_url": "server" if settings.vector_url else "workspace",  # it may move
@@ -71,12 +72,20 @@ def built_from(settings: Settings) -> dict[str, Any]:
 class Builder:
     """Builds and publishes generations of one workspace; the caller holds the write lock."""
 
-    def __init__(self, root: Path, corpus: Corpus, staging: Staging, settings: Settings) -> None:
+    def __init__(
+        self,
+        root: Path,
+        corpus: Corpus,
+        staging: Staging,
+        settings: Settings,
+        sparse: SparseSource | None = None,
+    ) -> None:
         """Work in the index folders of ``root``."""
         self.root = root
         self.corpus = corpus
         self.staging = staging
         self.settings = settings
+        self.sparse = SparseBuilder(staging, sparse or SparseSource(root, settings))
 
     def build(self, encoder: Encoder, *, fresh: bool = False, progress: Progress = quiet) -> Built:
         """Encode what is new and build the staged generation aside; nothing serves it yet.
@@ -98,10 +107,12 @@ class Builder:
             files = self._new_files(encoder) if fresh else self._files(encoder)
             self._encode(encoder, files, progress)
             files = self._compacted(encoder, files)
+            served = {} if fresh else self._served()  # which may be what is damaged
+            sparse = self.sparse.encode(served, progress, fresh=fresh)
             with ExitStack() as on_error:
                 on_error.callback(shutil.rmtree, folder, ignore_errors=True)
                 on_error.callback(drop_dense, self.root, self.settings, folder.name)
-                self._build(folder, encoder, files, number, fresh=fresh, progress=progress)
+                self._build(folder, encoder, files, sparse, number, fresh=fresh, progress=progress)
                 on_error.pop_all()
         except OSError as error:
             reason = error.strerror or "its index cannot be copied"
@@ -142,9 +153,7 @@ class Builder:
 
     def _files(self, encoder: Encoder) -> VectorFiles:
         """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
-        published = self.corpus.published()
-        folder = self._folder(published) if published else None
-        served = read_manifest(folder) if folder else {}
+        served = self._served()
         same = served.get("fingerprint") == encoder.fingerprint
         name = vectors_of(served) if same else self._newest(encoder.fingerprint)
         return self._named(name or self._key(encoder.fingerprint), encoder)
@@ -255,6 +264,7 @@ class Builder:
         folder: Path,
         encoder: Encoder,
         files: VectorFiles,
+        sparse: dict[str, Any],
         number: int,
         *,
         fresh: bool,
@@ -280,6 +290,7 @@ class Builder:
             "collection": collection,
             "dim": encoder.dim,
             "passages": len(layout.ids),
+            "sparse": self.sparse.build(folder / "sparse", sparse, layout),
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
@@ -342,10 +353,17 @@ class Builder:
         folder = self.root / "index" / str(published.folder)
         return folder if (folder / "manifest.json").exists() else None
 
+    def _served(self) -> dict[str, Any]:
+        """Return the manifest of what is published, empty if nothing is."""
+        published = self.corpus.published()
+        folder = self._folder(published) if published else None
+        return read_manifest(folder) if folder else {}
+
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
         kept: set[str | None] = set()
         collections: set[str] = set()
+        sparse: set[str] = set()
         sql = "SELECT coalesce(folder, number) FROM generations WHERE number >= ?"
         read = {str(row[0]) for row in self.corpus.rows(sql, (number - 1,))}
         for folder in (self.root / "index").iterdir():
@@ -356,7 +374,9 @@ class Builder:
                     manifest = read_manifest(folder)
                     kept.add(vectors_of(manifest))
                     collections.add(manifest["collection"])
+                    sparse.add((manifest.get("sparse") or {}).get("files", ""))
         sweep_dense(self.root, self.settings, collections)
+        self.sparse.sweep(sparse)
         sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
             ORDER BY max(number) DESC LIMIT ?"""
         for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):

@@ -18,6 +18,7 @@ from .builder import Builder, Progress, quiet
 from .encoder import Encoder
 from .searcher import RETRIEVERS, FilterSource, Retriever, Searcher
 from .snapshot import Snapshot
+from .sparse_build import SparseSource
 from .staging import Staging
 
 __all__ = ["RETRIEVERS", "AddReport", "Candidate", "FilterSource", "Index", "Retriever"]
@@ -151,8 +152,9 @@ class Index(Searcher):
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
             vectors = self.root / "vectors"
+            asked = lru_cache(maxsize=4096)(encode)
             candidate = Candidate(
-                Snapshot(built.folder, vectors, self.settings, lru_cache(maxsize=4096)(encode))
+                Snapshot(built.folder, vectors, self.settings, asked, self.sparse)
             )
             try:
                 yield candidate
@@ -199,6 +201,9 @@ class Index(Searcher):
             kept = trained and published.base == self.settings.encoder
             # First, as what cannot be loaded must leave nothing staged.
             encoder = self.load(published.encoder if kept else self.settings.encoder)
+            self.sparse = SparseSource(self.root, self.settings)
+            if self.settings.sparse_encoder:
+                self.sparse.model()
             staged = staging.generation
             names = [row[0] for row in self.corpus.metadata_of(None, staged)]
             for done, doc_id in enumerate(names, 1):
@@ -217,7 +222,7 @@ class Index(Searcher):
         return builder.publish(builder.build(self.encoder(), progress=progress))
 
     def _builder(self, staging: Staging) -> Builder:
-        return Builder(self.root, self.corpus, staging, self.settings)
+        return Builder(self.root, self.corpus, staging, self.settings, self.sparse)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

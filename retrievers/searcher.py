@@ -28,10 +28,11 @@ from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
 from .similarity_pooling import Pooling
 from .snapshot import REBUILD, By, Snapshot, Within
+from .sparse_build import SparseSource
 from .staging import encoder_text
 
-Retriever = Literal["keyword", "dense", "late", "filtered", "hybrid"]
-RETRIEVERS: tuple[Retriever, ...] = ("keyword", "dense", "late", "filtered", "hybrid")
+Retriever = Literal["keyword", "dense", "late", "sparse", "filtered", "hybrid"]
+RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
 
 FilterSource = str | Mapping[str, Any] | Filter | None
 """A filter as text, as JSON, parsed, or none."""
@@ -55,6 +56,7 @@ class Searcher:
         self.root = root
         self.settings = settings or Settings()
         self.corpus = Corpus(root / "corpus.db")
+        self.sparse = SparseSource(root, self.settings)
         self._given = encoder
         self._loaded: Encoder | None = encoder
         self._exported: tuple[str, TextEncoder] | None = None
@@ -292,6 +294,7 @@ class Searcher:
             self.root / "vectors",
             self.settings,
             self._queries(published),
+            self.sparse,
         )
         wanted = built_from(self.settings) | {"encoder": self.settings.encoder}
         found = {name: snapshot.manifest.get(name) for name in wanted}

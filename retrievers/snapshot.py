@@ -5,7 +5,7 @@ files are opened when a ranking first needs them, so a keyword search loads no v
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,14 +23,20 @@ from .keyword import KeywordIndex
 from .late import LateScorer, Layout
 from .ranked import Ranked
 from .similarity_pooling import Pooling
+from .sparse import SparseIndex
+from .sparse_build import SparseSource, open_index
 from .vectors import DAMAGED, VectorFiles, stored_files
 
-By = Literal["keyword", "dense", "late", "hybrid"]
+By = Literal["keyword", "dense", "late", "sparse", "hybrid"]
 Within = NDArray[np.int64] | None
 
 REBUILD = "retrail doctor --rebuild"
 
-_BEFORE_CHOICES = {"late_codec": "fp16", "late_tokens": "all"} | BEFORE_ENGINES
+_BEFORE_CHOICES = {
+    "late_codec": "fp16",
+    "late_tokens": "all",
+    "sparse_encoder": "",
+} | BEFORE_ENGINES
 """What manifests say that were written before there was a choice."""
 
 
@@ -57,7 +63,12 @@ class Snapshot:
     """Read access to one generation."""
 
     def __init__(
-        self, folder: Path, vectors: Path, settings: Settings, encode: Callable[[str], Encoded]
+        self,
+        folder: Path,
+        vectors: Path,
+        settings: Settings,
+        encode: Callable[[str], Encoded],
+        sparse: SparseSource | None = None,
     ) -> None:
         """Open a generation's folder.
 
@@ -66,11 +77,13 @@ class Snapshot:
             vectors: Holds the vector files of every encoder.
             settings: How to search.
             encode: Encodes queries with the model that encoded the passages.
+            sparse: Does so for sparse retrieval; opened if not given.
         """
         self.folder = folder
         self.settings = settings
         self.encode = encode
         self._root = vectors
+        self._sparse_source = sparse or SparseSource(vectors.parent, settings)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -88,6 +101,8 @@ class Snapshot:
             return self.keyword(query, k, within)
         if by == "dense":
             return self.dense(query, k, within)
+        if by == "sparse":
+            return self.sparse(query, k, within)
         depth = max(k, self.settings.candidates)
         rank = self.late if by == "late" else self.hybrid
         return rank(query, depth, within).top(k)
@@ -103,6 +118,12 @@ class Snapshot:
             return self._cosine(query, within).top(k)
         return self._dense.search(self.encode(query).dense, k)
 
+    def sparse(self, query: str, k: int, within: Within = None) -> Ranked:
+        """Rank by inner product of learned term weights."""
+        index = self._sparse
+        terms = self._sparse_source.encode(query, self.manifest["sparse"])
+        return index.search(terms, k, within)
+
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
         candidates = self._candidates(query, depth, within)[1]
@@ -113,14 +134,18 @@ class Snapshot:
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword.
 
-        Each candidate gets its true score from all three, whoever proposed it.
+        Each candidate gets its true score from all three, whoever proposed it. A sparse encoder, if
+        there is one, proposes and scores too.
         """
         keyword, candidates = self._candidates(query, depth, within)
+        has_sparse = bool(self.manifest.get("sparse"))
+        if has_sparse:
+            candidates = np.union1d(candidates, self.sparse(query, depth, within).ids)
         if not len(candidates):
             return Ranked.empty()
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
-        rankings: Mapping[str, Ranked] = {
+        rankings = {
             "keyword": Ranked.of(
                 np.concatenate([keyword.ids, others.ids]),
                 np.concatenate([keyword.scores, others.scores]),
@@ -128,6 +153,8 @@ class Snapshot:
             "dense": self._cosine(query, candidates),
             "late": self._late.score(self.encode(query).tokens, candidates),
         }
+        if has_sparse:
+            rankings["sparse"] = self.sparse(query, len(candidates), candidates)
         weights = self.settings.weights.model_dump()
         return fuse(rankings, weights, self.settings.fusion)
 
@@ -173,6 +200,10 @@ class Snapshot:
     @cached_property
     def _dense(self) -> VectorBackend:
         return open_dense(self.folder / "dense", self.settings, self.manifest)
+
+    @cached_property
+    def _sparse(self) -> SparseIndex:
+        return open_index(self.folder, self.manifest, self.layout)
 
     @cached_property
     def _files(self) -> VectorFiles:

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
 from ..core.settings import LateCodec
+from .append_only import append, mapped, reopen
 from .codecs import CODECS, Codec, Stored, Tables
 from .encoder import Encoded, Vectors
 
@@ -127,12 +127,12 @@ class VectorFiles:
 
     def dense(self) -> Vectors:
         """Map the dense vectors, shape ``(rows, dim)``."""
-        return _map(self.folder / "dense.f32", np.dtype(np.float32), self.dim)
+        return mapped(self.folder / "dense.f32", np.dtype(np.float32), self.dim)
 
     def tokens(self, late_dim: int) -> Stored:
         """Map the stored tokens of ``late_dim`` dimensions, one a row."""
         codec = CODECS[self.codec_name]
-        return _map(self.tokens_path, codec.dtype, codec.columns(late_dim))
+        return mapped(self.tokens_path, codec.dtype, codec.columns(late_dim))
 
     @property
     def tokens_path(self) -> Path:
@@ -201,8 +201,8 @@ class VectorWriter:
         codec = CODECS[files.codec_name]
         token_bytes = codec.columns(width) * codec.dtype.itemsize
         self._codec = files.codec if self.basis else None
-        self._dense = _reopen(files.folder / "dense.f32", rows * files.dim * 4)
-        self._tokens = _reopen(files.tokens_path, tokens * token_bytes)
+        self._dense = reopen(files.folder / "dense.f32", rows * files.dim * 4)
+        self._tokens = reopen(files.tokens_path, tokens * token_bytes)
 
     def fit(self, sample: Sequence[Encoded]) -> None:
         """Fit and keep the basis and the codec's tables; done once, before the first append."""
@@ -231,8 +231,8 @@ class VectorWriter:
         return list(self._write([dense[place.row] for place in batch], parts))
 
     def _write(self, dense: Sequence[Vectors], tokens: Sequence[Stored]) -> Iterator[Place]:
-        _append(self._dense, b"".join(row.tobytes() for row in dense))
-        _append(self._tokens, b"".join(item.tobytes() for item in tokens))
+        append(self._dense, b"".join(row.tobytes() for row in dense))
+        append(self._tokens, b"".join(item.tobytes() for item in tokens))
         for item in tokens:
             yield Place(self.rows, self.tokens, len(item))
             self.rows += 1
@@ -242,35 +242,3 @@ class VectorWriter:
         """Close the files."""
         os.close(self._dense)
         os.close(self._tokens)
-
-
-def _reopen(path: Path, size: int) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    if os.fstat(handle).st_size < size:
-        os.close(handle)
-        raise CorruptStore(
-            f"{str(path)!r} is shorter than the corpus says",
-            fix="retrail doctor --rebuild re-encodes the corpus",
-        )
-    os.ftruncate(handle, size)
-    os.lseek(handle, 0, os.SEEK_END)
-    return handle
-
-
-def _append(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-    os.fsync(handle)
-
-
-def _map(path: Path, dtype: np.dtype[Any], width: int) -> NDArray[Any]:
-    try:
-        rows = path.stat().st_size // (width * dtype.itemsize)  # a torn tail counts for nothing
-        if rows == 0:
-            return np.zeros((0, width), dtype)
-        return np.memmap(path, dtype=dtype, mode="r", shape=(rows, width))
-    except OSError as error:
-        raise CorruptStore(
-            f"{str(path)!r} cannot be read", fix="retrail doctor --rebuild re-encodes the corpus"
-        ) from error

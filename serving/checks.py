@@ -22,6 +22,7 @@ from .requirements import Requirement, declared, fits
 if TYPE_CHECKING:
     from ..agents.workspace import Workspace
     from ..retrievers.index import Index
+    from ..retrievers.snapshot import By
 
 State = Literal["ok", "note", "broken"]
 
@@ -93,7 +94,10 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     index = attempt("index", lambda: _index(opened.index))
     yield index
     if index.state == "ok":
-        for by in ("keyword", "dense", "late"):
+        ways: list[By] = ["keyword", "dense", "late"]
+        if opened.settings.sparse_encoder:
+            ways.append("sparse")
+        for by in ways:
             yield attempt(f"{by} search", lambda by=by: _search(opened.index, by))
 
 
@@ -260,7 +264,7 @@ def _index(index: "Index") -> Check:
     return Check("index", "ok", f"{passages} passages")
 
 
-def _search(index: "Index", by: Literal["keyword", "dense", "late"]) -> Check:
+def _search(index: "Index", by: "By") -> Check:
     """Search for the words of a passage, which must be found."""
     name = f"{by} search"
     for text in index.texts(index.sample(1)).values():

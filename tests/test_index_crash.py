@@ -44,7 +44,7 @@ POINTS: dict[str, tuple[Any, str]] = {
     "stage": (Staging, "stage"),
     "remove": (Staging, "remove"),
     "fit": (VectorWriter, "fit"),
-    "torn write": (vectors, "_append"),
+    "torn write": (vectors, "append"),
     "append": (VectorWriter, "append"),
     "acknowledge": (Staging, "encoded"),
     "layout": (builder.np, "savez"),

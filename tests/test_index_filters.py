@@ -42,10 +42,10 @@ DOCUMENTS = [document(n) for n in range(COUNT)]
 
 @pytest.fixture(scope="module", params=["chroma", "qdrant"])
 def index(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, static_sparse: str
 ) -> Iterator[Index]:
     encoder = Encoder.load(EMBEDDED_ENCODER, precision="float32")
-    chosen = Settings(chunk_tokens=60, vector_backend=request.param)
+    chosen = Settings(chunk_tokens=60, vector_backend=request.param, sparse_encoder=static_sparse)
     opened = Index(tmp_path_factory.mktemp("kb"), chosen, encoder)
     opened.add(DOCUMENTS)
     opened.add([document(1), Document(id="gone", text="A report.", metadata={"source": "BBC"})])
@@ -100,7 +100,7 @@ def test_all_retrievers_see_the_same_candidates(index: Index, where: Any):
     assert parsed is not None
     expected = admitted(parsed)
     assert {by: found(index, by, where) for by in RETRIEVERS} == dict.fromkeys(RETRIEVERS, expected)
-    ways: tuple[By, ...] = ("keyword", "dense", "late")
+    ways: tuple[By, ...] = ("keyword", "dense", "late", "sparse")
     for by in ways:
         assert found(index, "filtered", where, rank_by=by) == expected
     listed = index.search("", by="filtered", where=where, k=COUNT)
@@ -172,7 +172,7 @@ def test_any_filter_gives_one_candidate_set_and_the_best_of_it(
         assert [hit.score for hit in hits] == pytest.approx(best, abs=1e-5), by
 
 
-@pytest.mark.parametrize("by", ["keyword", "dense", "late"])
+@pytest.mark.parametrize("by", ["keyword", "dense", "late", "sparse"])
 def test_a_filter_changes_no_score(index: Index, by: Retriever):
     everywhere = {hit.passage.id: hit.score for hit in index.search(QUERY, by=by, k=COUNT)}
     for where in ("n < 3", "source = 'BBC'", "n >= 0"):

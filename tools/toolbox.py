@@ -1,4 +1,4 @@
-"""The tools as LangChain ``BaseTool``s: five searches, browse and aggregate.
+"""The tools as LangChain ``BaseTool``s: the searches, browse and aggregate.
 
 Each returns compact text for the model and the full result as the artifact. Every call gives
 exactly one observation: an error becomes text that says how to retry, and is recorded like any
@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from langchain_core.callbacks import CallbackManagerForToolRun
 from langchain_core.tools import BaseTool, ToolException
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, create_model
 
 from ..core.documents import Hit
 from ..core.errors import RetrailError, ToolError
@@ -25,6 +25,7 @@ _LONGEST_RAW = 2000
 """Characters kept of arguments that cannot be read."""
 
 _THOUGHT = "Why you make this call, and what the last passage gave you."
+_RANKS = "Which retriever ranks."
 _WHERE = "Filter on metadata, such as: date >= 2023-10-01 and source = 'BBC'."
 
 
@@ -51,7 +52,18 @@ class FilteredArgs(_Args):
     order_by: str | None = Field(
         default=None, description="List by this field; -field for descending."
     )
-    rank_by: By = Field(default="hybrid", description="Which retriever ranks.")
+    rank_by: By = Field(default="hybrid", description=_RANKS)
+
+
+PlainFilteredArgs = create_model(
+    "FilteredArgs",
+    __base__=FilteredArgs,
+    rank_by=(
+        Literal["keyword", "dense", "late", "hybrid"],
+        Field(default="hybrid", description=_RANKS),
+    ),
+)
+"""The same where there is no sparse encoder."""
 
 
 class BrowseArgs(_Args):
@@ -189,23 +201,30 @@ _SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
      "with the text.", SearchArgs),
     ("keyword_search", "keyword", "Search by exact words (BM25). For names, identifiers, rare "
      'words; "a phrase", +required, -excluded, AND, OR.', SearchArgs),
+    ("search_sparse", "sparse", "Search by the words of the query and those that a learned model "
+     "adds to a text. For terms whose spelling or synonyms vary.", SearchArgs),
     ("filtered_search", "filtered", "Search only documents whose metadata match a filter, or "
      "list them in order.", FilteredArgs),
 )  # fmt: skip
 
 
 def build_tools(session: Session) -> list[BaseTool]:
-    """Return the seven tools of a session; descriptions name the corpus' own fields."""
+    """Return the tools of a session; descriptions name the corpus' own fields.
+
+    There are seven, and ``search_sparse`` where the workspace has a sparse encoder.
+    """
     fields = render_fields(session.index.schema())
+    has_sparse = bool(session.index.settings.sparse_encoder)
     tools: list[BaseTool] = [
         SearchTool.bound(
             session,
             by=by,
             name=name,
             description=f"{text}\n{fields}" if by == "filtered" else text,
-            args_schema=schema,
+            args_schema=PlainFilteredArgs if by == "filtered" and not has_sparse else schema,
         )
         for name, by, text, schema in _SEARCHES
+        if by != "sparse" or has_sparse
     ]
     tools.append(
         BrowseTool.bound(

@@ -264,4 +264,9 @@ TOOLS = {
 def describe_tools(workspace: "Workspace") -> list[dict[str, Any]]:
     """Return all tools as the protocol lists them, for the corpus as it is now."""
     count, schema = _corpus(workspace)
-    return [tool.describe(count, schema) for tool in TOOLS.values()]
+    tools = [tool.describe(count, schema) for tool in TOOLS.values()]
+    if not workspace.settings.sparse_encoder:
+        for tool in tools:
+            ranks = tool["inputSchema"]["properties"].get("by", {}).get("enum", [])
+            ranks[:] = [name for name in ranks if name != "sparse"]
+    return tools

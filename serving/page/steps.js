@@ -4,7 +4,7 @@
 import { alien, button, el, icon } from "./dom.js";
 import { codePoints, counted, milliseconds } from "./text.js";
 
-const SEARCHES = { keyword: "Keyword", dense: "Dense", late: "Late interaction", filtered: "Filtered", hybrid: "Hybrid" };
+const SEARCHES = { keyword: "Keyword", dense: "Dense", late: "Late interaction", sparse: "Sparse", filtered: "Filtered", hybrid: "Hybrid" };
 const VERBS = { browse: "Opened", aggregate: "Counted", recall: "Remembered", clarify: "Asked back", answer: "Answered" };
 const FIRST_HITS = 5;
 const MAX_ROWS = 200;
