@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
@@ -21,6 +22,7 @@ from ..core.settings import Settings
 from .corpus import VISIBLE, Corpus, Published
 from .dense import DenseWriter
 from .encoder import Encoded, Encoder
+from .first_stage import STAGES, Stage, build_stage, stage_of
 from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
@@ -264,6 +266,8 @@ class Builder:
         self._build_keyword(folder / "keyword", base, number, progress)
         same = before is not None and before.fingerprint == encoder.fingerprint
         self._build_dense(folder / "dense", base if same else None, files, layout, progress)
+        stage = stage_of(self.settings, len(layout.ids))
+        self._build_stage(stage, folder / "first_stage", base, files, progress)
         manifest = built_from(self.settings) | {
             "format": FORMAT,
             "generation": number,
@@ -273,6 +277,7 @@ class Builder:
             "vectors": files.name,
             "dim": encoder.dim,
             "passages": len(layout.ids),
+            "late_stage": stage,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
@@ -315,6 +320,24 @@ class Builder:
                     progress("dense index", done, len(at))
         finally:
             writer.close()
+
+    def _build_stage(
+        self, stage: Stage, folder: Path, base: Path | None, files: VectorFiles, progress: Progress
+    ) -> None:
+        if stage == "union":
+            return
+        before = read_manifest(base) if base else {}
+        same = (before.get("late_stage"), vectors_of(before)) == (stage, files.name)
+        sql = "SELECT offset, length FROM encodings WHERE encoder = ? AND row >= ? ORDER BY row"
+
+        def places(first: int) -> NDArray[np.int64]:
+            rows = self.corpus.rows(sql, (files.name, first))
+            return np.array(rows, np.int64).reshape(-1, 2)
+
+        build_stage(
+            STAGES[stage], folder, base / "first_stage" if base and same else None, files, places
+        )
+        progress("late index", 1, 1)
 
     def _layout(self, files: VectorFiles, number: int) -> Layout:
         sql = f"""SELECT p.id, p.document, e.row, e.offset, e.length FROM passages p
