@@ -20,6 +20,7 @@ EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 GateTest = Literal["randomisation", "bootstrap"]
 LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
 LatePooling = Literal["max", "topk", "softmax"]
+LateStage = Literal["auto", "union", "centroids", "muvera"]
 
 
 class _Section(BaseModel):
@@ -104,6 +105,9 @@ class Settings(_Section):
     """Of ``topk``: how many of the best are averaged."""
     late_temperature: float = Field(default=0.1, gt=0)
     """Of ``softmax``: the lower, the more the best counts."""
+    late_stage: LateStage = "auto"
+    """What proposes candidates for late search beside keyword search: dense search (``union``),
+    centroids of token vectors, or fixed dimensional encodings; ``auto`` goes by the size."""
     candidates: int = Field(default=100, ge=1, le=10_000)
     """First-stage candidates from each of dense and keyword for late and hybrid search."""
     fusion: Literal["zscore", "rrf"] = "zscore"

@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
@@ -21,6 +22,7 @@ from ..core.settings import Settings
 from .corpus import VISIBLE, Corpus, Published
 from .dense import collection_of, drop_dense, new_dense, sweep_dense
 from .encoder import Encoded, Encoder
+from .first_stage import STAGES, Stage, build_stage, stage_of
 from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
@@ -280,6 +282,8 @@ class Builder:
         collection = collection_of(self.root, self.settings, folder.name)
         on_disk = base if same and not self.settings.vector_url else None
         self._build_dense(folder / "dense", collection, on_disk, files, layout, progress)
+        stage = stage_of(self.settings, len(layout.ids))
+        self._build_stage(stage, folder / "first_stage", base, files, progress)
         manifest = built_from(self.settings) | {
             "format": FORMAT,
             "generation": number,
@@ -291,6 +295,7 @@ class Builder:
             "dim": encoder.dim,
             "passages": len(layout.ids),
             "sparse": self.sparse.build(folder / "sparse", sparse, layout),
+            "late_stage": stage,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
@@ -334,6 +339,24 @@ class Builder:
                 progress("dense index", done + len(part), len(at))
         finally:
             writer.close()
+
+    def _build_stage(
+        self, stage: Stage, folder: Path, base: Path | None, files: VectorFiles, progress: Progress
+    ) -> None:
+        if stage == "union":
+            return
+        before = read_manifest(base) if base else {}
+        same = (before.get("late_stage"), vectors_of(before)) == (stage, files.name)
+        sql = "SELECT offset, length FROM encodings WHERE encoder = ? AND row >= ? ORDER BY row"
+
+        def places(first: int) -> NDArray[np.int64]:
+            rows = self.corpus.rows(sql, (files.name, first))
+            return np.array(rows, np.int64).reshape(-1, 2)
+
+        build_stage(
+            STAGES[stage], folder, base / "first_stage" if base and same else None, files, places
+        )
+        progress("late index", 1, 1)
 
     def _layout(self, files: VectorFiles, number: int) -> Layout:
         sql = f"""SELECT p.id, p.document, e.row, e.offset, e.length FROM passages p

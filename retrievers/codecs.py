@@ -73,7 +73,7 @@ class Codec(Protocol):
         Args:
             stored: Tokens of one passage, contiguous.
             out: Scratch with a row for each token at least, and a column for each of the query's
-                rows; what is returned may be a part of it.
+                rows; what is returned is its beginning.
         """
         ...
 
@@ -215,7 +215,7 @@ class KMeans:
         """Learn the centroids of each group of dimensions."""
         sample = _padded(np.random.default_rng(0).permutation(tokens)[:_SAMPLE], _GROUP)
         parts = np.split(sample, sample.shape[1] // _GROUP, axis=1)
-        found = np.stack([_lloyd(part) for part in parts])
+        found = np.stack([kmeans(part, 256) for part in parts])
         return {"centroids": found}
 
     @staticmethod
@@ -263,15 +263,20 @@ def decoded(codec: Codec, stored: Stored, dim: int) -> Vectors:
     return codec.widen(np.ascontiguousarray(stored), out) @ factors
 
 
-def _lloyd(points: Vectors) -> Vectors:
-    """Move 256 of the points to the means of those nearest to them, ten times over."""
+def kmeans(points: Vectors, count: int) -> Vectors:
+    """Move ``count`` of the points to the means of those nearest to them, ten times over (Lloyd).
+
+    Args:
+        points: In random order, at least one; the first ones are where it starts.
+        count: Means wanted; some are the same where there are fewer points.
+    """
     from scipy.cluster.vq import vq
 
-    centroids = np.resize(points[:256], (256, points.shape[1]))  # in random order already
+    centroids = np.resize(points[:count], (count, points.shape[1]))
     for _ in range(_ROUNDS):
         nearest = vq(points, centroids, check_finite=False)[0]
-        counts = np.bincount(nearest, minlength=256)
-        sums = np.stack([np.bincount(nearest, column, 256) for column in points.T], axis=1)
+        counts = np.bincount(nearest, minlength=count)
+        sums = np.stack([np.bincount(nearest, column, count) for column in points.T], axis=1)
         centroids[counts > 0] = (sums[counts > 0] / counts[counts > 0, None]).astype(np.float32)
     return centroids
 

@@ -224,9 +224,12 @@ class Corpus:
 
     def candidates(self, where: Filter, generation: int) -> NDArray[np.int64]:
         """Resolve a filter to the sorted row ids of the passages it admits, the same for all."""
-        sql, values = self._filtered("p.id", "JOIN passages p ON p.document = d.id", where)
-        rows = self.rows(f"{sql} ORDER BY p.id", [generation, generation, *values])
-        return np.fromiter((row[0] for row in rows), dtype=np.int64, count=len(rows))
+        sql, values = self._filtered("p.id AS id", "JOIN passages p ON p.document = d.id", where)
+        # One text for all, as an object for each of a million rows takes a second to make.
+        ((ids,),) = self.rows(
+            f"SELECT group_concat(id) FROM ({sql})", [generation, generation, *values]
+        )
+        return np.sort(np.fromstring(ids or "", dtype=np.int64, sep=","))
 
     def listed(
         self, where: Filter | None, generation: int, order_by: str | None, k: int

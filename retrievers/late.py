@@ -10,11 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas import single_threaded
 from .codecs import Codec, Half, Stored, decoded
 from .encoder import Vectors
 from .ranked import Ranked
-from .similarity_pooling import Pooling, pool
+from .similarity_pooling import Pooling, pool_each
 from .vectors import Basis
+
+_CHUNK = 1024
+"""Token vectors scored by one product, but for the last passage's; they stay in the cache."""
 
 
 class Layout(NamedTuple):
@@ -54,6 +58,10 @@ class LateScorer:
         self._codec = codec or Half({})
         self._pooling = pooling
 
+    def project(self, query_tokens: Vectors) -> Vectors:
+        """Map query tokens to the space of the stored ones."""
+        return self._basis.project(query_tokens)
+
     def score(self, query_tokens: Vectors, ids: NDArray[np.int64]) -> Ranked:
         """Rank candidates.
 
@@ -64,15 +72,27 @@ class LateScorer:
         at = self.layout.find(np.sort(ids))
         if not len(at) or not len(query_tokens):
             return Ranked.empty()
+        single_threaded()
         query = self._codec.query(self._basis.project(query_tokens))  # (widened dim, q)
-        offsets, lengths = self.layout.offsets[at], self.layout.lengths[at]
-        scratch = np.empty((lengths.max(), len(query)), np.float32)
         scores = np.zeros(len(at), np.float32)
-        for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
-            if length:
-                wide = self._codec.widen(self._tokens[offset : offset + length], scratch)
-                scores[i] = pool(wide @ query, self._pooling).sum()
+        lengths = self.layout.lengths[at]
+        held = np.flatnonzero(lengths)
+        chunk = np.cumsum(lengths[held]) // _CHUNK
+        scratch = np.empty((_CHUNK + lengths.max(), len(query)), np.float32)
+        for some in np.split(held, np.flatnonzero(np.diff(chunk)) + 1):
+            if len(some):
+                scores[some] = self._scores(query, at[some], scratch)
         return Ranked.of(self.layout.ids[at], scores)
+
+    def _scores(self, query: Vectors, at: NDArray[np.int64], scratch: Vectors) -> Vectors:
+        """Score passages by position with one product."""
+        lengths = self.layout.lengths[at]
+        ends = np.cumsum(lengths)
+        spans = zip(self.layout.offsets[at], ends - lengths, lengths, strict=True)
+        for offset, start, length in spans:
+            self._codec.widen(self._tokens[offset : offset + length], scratch[start:])
+        similarities = scratch[: ends[-1]] @ query
+        return pool_each(similarities, ends - lengths, self._pooling).sum(axis=1)
 
     def similarities(
         self, query_tokens: Vectors, row: int, tokens: Vectors | None = None

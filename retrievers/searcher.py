@@ -207,9 +207,9 @@ class Searcher:
 
     def sample(self, count: int, seed: int = 0) -> list[str]:
         """Return the ids of random passages, the same for the same corpus and seed."""
-        ids = self.snapshot().layout.ids.tolist()
-        chosen = random.Random(seed).sample(ids, min(count, len(ids)))
-        return [passage.id for passage in self.corpus.passages(chosen).values()]
+        ids = self.snapshot().layout.ids
+        chosen = random.Random(seed).sample(range(len(ids)), min(count, len(ids)))
+        return [passage.id for passage in self.corpus.passages(ids[chosen].tolist()).values()]
 
     def snapshot(self) -> Snapshot:
         """Return the served generation, reopened if a newer one was published."""

@@ -8,6 +8,7 @@ torch by the same formulas (``training/scoring.py``).
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.settings import LatePooling, Settings
 from .encoder import Vectors
@@ -45,3 +46,19 @@ def pool(similarities: Vectors, pooling: Pooling) -> Vectors:
         return np.partition(similarities, -k, axis=0)[-k:].mean(axis=0)
     weights = np.exp((similarities - similarities.max(axis=0)) / np.float32(pooling.temperature))
     return (weights * similarities).sum(axis=0) / weights.sum(axis=0)
+
+
+def pool_each(similarities: Vectors, starts: NDArray[np.int64], pooling: Pooling) -> Vectors:
+    """Pool over the tokens of several passages, which lie end to end.
+
+    Args:
+        similarities: Shape ``(tokens, query tokens)``.
+        starts: Rows at which the passages begin, each with at least one token.
+        pooling: How.
+
+    Returns:
+        Shape ``(passages, query tokens)``.
+    """
+    if pooling.kind == "max":
+        return np.maximum.reduceat(similarities, starts, axis=0)
+    return np.stack([pool(part, pooling) for part in np.split(similarities, starts[1:])])

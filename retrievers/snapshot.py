@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore
+from ..core.errors import CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .backends.base import VectorBackend
 from .dense import BEFORE_ENGINES, open_dense
 from .encoder import Encoded, Vectors
+from .first_stage import STAGES, FirstStage, open_stage, propose
 from .fusion import fuse
 from .keyword import KeywordIndex
 from .late import LateScorer, Layout
@@ -35,9 +36,14 @@ REBUILD = "retrail doctor --rebuild"
 _BEFORE_CHOICES = {
     "late_codec": "fp16",
     "late_tokens": "all",
+    "late_stage": "union",
     "sparse_encoder": "",
 } | BEFORE_ENGINES
 """What manifests say that were written before there was a choice."""
+
+
+_COSINES = 4_096
+"""Dense vectors read at once."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -125,14 +131,21 @@ class Snapshot:
         return index.search(terms, k, within)
 
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
-        """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
-        candidates = self._candidates(query, depth, within)[1]
+        """Rank the candidates of the first stage by exact MaxSim.
+
+        These are dense ∪ keyword, ``depth`` from each, or those of ``late_stage`` ∪ keyword.
+        """
+        if self._stage is None:
+            candidates = self._candidates(query, depth, within)[1]
+        else:
+            proposed = self._proposed(self._stage, query, depth, within)
+            candidates = np.union1d(self.keyword(query, depth, within).ids, proposed)
         if not len(candidates):
             return Ranked.empty()
         return self._late.score(self.encode(query).tokens, candidates)
 
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
-        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword.
+        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword ∪ first stage.
 
         Each candidate gets its true score from all three, whoever proposed it. A sparse encoder, if
         there is one, proposes and scores too.
@@ -141,6 +154,8 @@ class Snapshot:
         has_sparse = bool(self.manifest.get("sparse"))
         if has_sparse:
             candidates = np.union1d(candidates, self.sparse(query, depth, within).ids)
+        if self._stage is not None:
+            candidates = np.union1d(candidates, self._proposed(self._stage, query, depth, within))
         if not len(candidates):
             return Ranked.empty()
         known = np.isin(candidates, keyword.ids)
@@ -188,10 +203,19 @@ class Snapshot:
             return keyword, within
         return keyword, np.union1d(keyword.ids, self.dense(query, depth, within).ids)
 
+    def _proposed(
+        self, stage: FirstStage, query: str, depth: int, within: Within
+    ) -> NDArray[np.int64]:
+        tokens = self._late.project(self.encode(query).tokens)
+        return propose(stage, tokens, self.layout, depth, within)
+
     def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
         at = self.layout.find(ids)
-        vectors = self._dense_vectors[self.layout.rows[at]]
-        return Ranked.of(self.layout.ids[at], vectors @ self.encode(query).dense)
+        rows, vector = self.layout.rows[at], self.encode(query).dense
+        # Part by part, as together the vectors of many may not fit into memory.
+        parts = np.array_split(rows, max(1, len(rows) // _COSINES))
+        scores = [self._dense_vectors[part] @ vector for part in parts]
+        return Ranked.of(self.layout.ids[at], np.concatenate(scores))
 
     @cached_property
     def _keyword(self) -> KeywordIndex:
@@ -224,6 +248,22 @@ class Snapshot:
         self._check_length(len(tokens), self.layout.offsets + self.layout.lengths)
         pooling = Pooling.of(self.settings)
         return LateScorer(self.layout, tokens, basis, self._files.codec, pooling)
+
+    @cached_property
+    def _stage(self) -> FirstStage | None:
+        """What proposes candidates beside dense and keyword search, if anything does."""
+        wanted, built = self.settings.late_stage, self.manifest["late_stage"]
+        if wanted == "union" or (wanted, built) == ("auto", "union"):
+            return None
+        if wanted not in ("auto", built):
+            raise IndexMismatch(
+                "the index was built with another 'late_stage' than the settings name",
+                expected=wanted,
+                found=built,
+                mend=f"the next change of the corpus builds it, as {REBUILD} does",
+            )
+        rows = int(self.layout.rows.max(initial=-1)) + 1
+        return open_stage(STAGES[built], self.folder / "first_stage", rows)
 
     def _check_length(self, stored: int, ends: NDArray[np.int64]) -> None:
         if ends.max(initial=0) > stored:
