@@ -26,9 +26,9 @@ from retrail.core.errors import ConfigError, RetrailError
 from retrail.core.settings import Settings
 from retrail.retrievers import Encoder, Index, Retriever, builder, vectors
 from retrail.retrievers import index as index_module
-from retrail.retrievers.chunker import chunk
 from retrail.retrievers.backends import VectorSchema
 from retrail.retrievers.backends.chroma import ChromaBackend
+from retrail.retrievers.chunker import chunk
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
 from retrail.retrievers.staging import Staging
 from retrail.retrievers.vectors import VectorWriter
