@@ -186,8 +186,8 @@ class Forgetful(ChromaBackend):
 
     lost = (1, 31, 61)
 
-    def _follow(self, *how: Any) -> Ranked:
-        found = super()._follow(*how)
+    def _follow(self, vector: Any, k: int, within: Any, where: Any) -> Ranked:
+        found = super()._follow(vector, k, within, where)
         kept = ~np.isin(found.ids, self.lost)
         return Ranked(found.ids[kept], found.scores[kept])
 
@@ -205,7 +205,7 @@ def test_what_chromas_graph_lost_is_compared_exactly(tmp_path: Path, change: str
         at = corpus.ids.tolist().index(row)
         own = corpus.dense[at]
         assert reader.search(own, 1).ids.tolist() == [row]
-        assert reader.search(own, 1, within=[row, 7]).ids.tolist() == [row]
+        assert reader.search(own, 1, within=np.array([row, 7])).ids.tolist() == [row]
         found = row in reader.search(own, 5, where=here).ids
         assert found == (at % 2 == 0)
         assert len(reader.search(own, 400).ids) == reader.count()
@@ -214,7 +214,7 @@ def test_what_chromas_graph_lost_is_compared_exactly(tmp_path: Path, change: str
 
 def test_collection_of_an_older_release_opens(tmp_path: Path):
     corpus = make_corpus(50)
-    client = chromadb.PersistentClient(
+    client: Any = chromadb.PersistentClient(
         str(tmp_path), settings=ChromaSettings(anonymized_telemetry=False)
     )
     collection = client.create_collection(
