@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SCRIPTS = (
-    *("latency", "scifact", "late_ladder", "pooling_robustness", "multihop", "serving"),
+    *("latency", "scifact", "backends", "late_ladder", "pooling_robustness", "multihop", "serving"),
     *("learning", "training", "swap", "sessions", "wiki_agent", "continual", "diagnostics"),
 )
 

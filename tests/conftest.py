@@ -8,7 +8,9 @@ import ipaddress
 import json
 import os
 import random
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -179,3 +181,34 @@ def splade(tmp_path_factory: pytest.TempPathFactory) -> str:
     model = SparseEncoder(modules=[transformer, SpladePooling("max")], similarity_fn_name="dot")
     model.save_pretrained(str(folder / "splade"), create_model_card=False)
     return str(folder / "splade")
+
+
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a Chroma server on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("chroma-server")
+    command = [str(Path(sys.executable).parent / "chroma"), "run", "--path", str(folder)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log
+        )
+        try:
+            wait_for(port, server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(30)
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the Chroma server does not start")

@@ -145,7 +145,8 @@ FILTERS = st.recursive(
 @pytest.fixture(scope="module")
 def scores(index: Index) -> dict[Retriever, dict[str, float]]:
     """Score every document by its best passage, by dense from the stored vectors one by one."""
-    snapshot, ways = index.snapshot(), ("keyword", "late")
+    snapshot = index.snapshot()
+    ways: tuple[Retriever, ...] = ("keyword", "late")
     found: dict[Retriever, dict[str, float]] = {
         by: {hit.doc_id: hit.score for hit in index.search(QUERY, by=by, k=COUNT)} for by in ways
     }

@@ -6,6 +6,7 @@ Subclasses implement the methods with an underscore, which get only checked argu
 writes one runs ``conformance.check_backend`` against it.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
@@ -222,6 +223,12 @@ class VectorBackend(ABC):
                 f"{type(self).__name__!r} does not support {capability!r}",
                 fix=f"use an engine that does; this one has {', '.join(sorted(self.capabilities))}",
             )
+
+
+def without_key(error: object, variable: str) -> str:
+    """Say what a server answered; one may repeat the key that it was sent."""
+    key = os.environ.get(variable)
+    return str(error).replace(key, "…") if key else str(error)
 
 
 def _row_ids(ids: Sequence[int] | Rows) -> Rows:

@@ -20,7 +20,7 @@ from ...core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexM
 from ...core.filters import Filter
 from ..encoder import Vectors
 from ..ranked import Ranked
-from .base import Payload, Rows, Sparse, VectorBackend, VectorSchema
+from .base import Payload, Rows, Sparse, VectorBackend, VectorSchema, without_key
 from .predicates import (
     AllOf,
     Among,
@@ -37,6 +37,7 @@ _HNSW = {"space": "ip", "ef_construction": 200, "ef_search": 200, "max_neighbors
 _BATCH = 2_000
 _NUMBERS = 1_000_000
 """Numbers sent in one request; a server refuses bodies above 40 MB."""
+_KEY = "CHROMA_API_KEY"
 _CHANGED = "changed"
 """Key of a collection's metadata: passages were deleted or replaced."""
 _REBUILD = "retrail doctor --rebuild"
@@ -289,7 +290,7 @@ def _client(place: Path | str) -> Any:
         place.mkdir(parents=True, exist_ok=True)
         return chromadb.PersistentClient(str(place), settings=settings)
     url = urlsplit(place)
-    token = os.environ.get("CHROMA_API_KEY")
+    token = os.environ.get(_KEY)
     return chromadb.HttpClient(
         host=url.hostname or "",
         port=url.port or (443 if url.scheme == "https" else 8000),
@@ -337,7 +338,8 @@ def _errors(place: Path | str, *, writing: bool = False) -> Generator[None]:
             raise CorruptStore(
                 f"the dense index {str(place)!r} cannot be read ({error})", fix=_REBUILD
             ) from error
+        reason = without_key(error, _KEY)
         raise BackendUnavailable(
-            f"the Chroma server at {place!r} does not answer as it should ({error})",
+            f"the Chroma server at {place!r} does not answer as it should ({reason})",
             install_hint="start it (chroma run --path DIR), or mend vector_url in settings.toml",
         ) from error

@@ -20,7 +20,7 @@ from ...core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexM
 from ...core.filters import Filter
 from ..encoder import Vectors
 from ..ranked import Ranked
-from .base import Payload, Rows, Sparse, VectorBackend, VectorSchema
+from .base import Payload, Rows, Sparse, VectorBackend, VectorSchema, without_key
 from .predicates import AllOf, Among, AnyOf, Between, Predicate, Present, predicate, typed_payload
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _NUMBERS = 500_000
 """Numbers sent in one request; a server refuses bodies above 32 MB."""
 _BATCH = 500
 _HNSW_EF = 256
+_KEY = "QDRANT_API_KEY"
 _REBUILD = "retrail doctor --rebuild"
 _UNREADABLE = (
     EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError, sqlite3.Error
@@ -269,7 +270,7 @@ def _client(place: Path | str, *, writing: bool = False) -> "Generator[QdrantCli
         elif place == MEMORY:
             client = QdrantClient(location=MEMORY)
         else:
-            key = os.environ.get("QDRANT_API_KEY")
+            key = os.environ.get(_KEY)
             client = QdrantClient(url=place, api_key=key, check_compatibility=False, timeout=60)
         opened.callback(client.close)
         yield client
@@ -297,7 +298,7 @@ def _errors(place: Path | str) -> Generator[None]:
     try:
         yield
     except (ApiException, QdrantException) as error:
-        reason = getattr(error, "source", error)
+        reason = without_key(getattr(error, "source", error), _KEY)
         raise BackendUnavailable(
             f"the Qdrant server at {str(place)!r} does not answer as it should ({reason})",
             install_hint="start it, or mend vector_url in settings.toml or QDRANT_API_KEY",
