@@ -2,8 +2,8 @@
 
 Text and vectors come from a stand-in for the encoder (``stand_in.py``), everything else is the
 product's own. Each step is a process of its own, so that its memory is its own, and leaves a file
-under ``.bench/growth``: the same command goes on where it was stopped. ``--delete`` removes each
-corpus once it is measured.
+under ``.bench/growth``: the same command goes on where it was stopped. A million passages take some
+10 GB there.
 
 ``python benchmarks/growth.py [PASSAGES…]``
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from common import WORK
+from growth_report import report
 from retrail.core.documents import Document
 from retrail.core.settings import LateStage, Settings, load_settings
 from retrail.retrievers import By, Encoder, Index
@@ -166,6 +167,7 @@ def main() -> None:
             for by in RETRIEVERS:
                 if size <= DENSE_LIMIT or by in WITHOUT_DENSE:
                     step(size, "search", by, where)
+    report(KEPT, SIZES, DENSE_LIMIT)
 
 
 def step(size: int, *what: str) -> dict[str, Any]:

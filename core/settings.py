@@ -106,8 +106,8 @@ class Settings(_Section):
     late_temperature: float = Field(default=0.1, gt=0)
     """Of ``softmax``: the lower, the more the best counts."""
     late_stage: LateStage = "auto"
-    """What proposes candidates for late search beside keyword search: dense search (``union``),
-    centroids of token vectors, or fixed dimensional encodings; ``auto`` goes by the size."""
+    """What proposes candidates for late search: dense and keyword search (``union``), centroids of
+    token vectors, or fixed dimensional encodings; ``auto`` goes by the size of the corpus."""
     candidates: int = Field(default=100, ge=1, le=10_000)
     """First-stage candidates from each of dense and keyword for late and hybrid search."""
     fusion: Literal["zscore", "rrf"] = "zscore"

@@ -186,20 +186,22 @@ class Builder:
 
     def _compacted(self, encoder: Encoder, files: VectorFiles) -> VectorFiles:
         """Copy what is alive to new files once most is dead; the old ones stay while they serve."""
-        sql = f"""SELECT e.hash, e.row, e.offset, e.length FROM encodings e
-            WHERE e.encoder = :e AND EXISTS (SELECT 1 FROM passages p JOIN documents d
-                ON d.id = p.document WHERE p.hash = e.hash AND {VISIBLE}) ORDER BY e.row"""
-        alive = self.corpus.rows(sql, {"e": files.name, "g": self.staging.generation})
+        alive = f"""FROM encodings e WHERE e.encoder = :e AND EXISTS (
+            SELECT 1 FROM passages p JOIN documents d ON d.id = p.document
+            WHERE p.hash = e.hash AND {VISIBLE})"""
+        asked = {"e": files.name, "g": self.staging.generation}
         total = "SELECT coalesce(sum(length), 0) FROM encodings WHERE encoder = ?"
         (tokens,) = self.corpus.rows(total, (files.name,))[0]
-        dead = tokens - sum(length for *_, length in alive)
-        if dead <= max(tokens // 2, MIN_DEAD_TOKENS):
+        (used,) = self.corpus.rows(f"SELECT coalesce(sum(e.length), 0) {alive}", asked)[0]
+        if tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS):
             return files
+        sql = f"SELECT e.hash, e.row, e.offset, e.length {alive} ORDER BY e.row"
+        rows = self.corpus.rows(sql, asked)
         target = self._new_files(encoder)
-        places = files.compact(target, [Place(*place) for _, *place in alive])
+        places = files.compact(target, [Place(*place) for _, *place in rows])
         self.staging.encoded(
             target.name,
-            [Encoding(row[0], *place) for row, place in zip(alive, places, strict=True)],
+            [Encoding(row[0], *place) for row, place in zip(rows, places, strict=True)],
         )
         return target
 
@@ -275,7 +277,7 @@ class Builder:
         folder.mkdir(parents=True)
         before = None if fresh else self.corpus.published()
         base = self._folder(before) if before else None
-        layout = self._layout(files, number)
+        layout = self._layout(files, number, base)
         np.savez(folder / "layout.npz", **layout._asdict())
         self._build_keyword(folder / "keyword", base, number, progress)
         same = before is not None and before.fingerprint == encoder.fingerprint
@@ -358,14 +360,22 @@ class Builder:
         )
         progress("late index", 1, 1)
 
-    def _layout(self, files: VectorFiles, number: int) -> Layout:
+    def _layout(self, files: VectorFiles, number: int, base: Path | None) -> Layout:
+        """Point passages to their vectors; those of ``base`` as before if its files are these."""
+        known = base if base and vectors_of(read_manifest(base)) == files.name else None
+        condition = "d.born = :g AND d.died IS NULL" if known else VISIBLE
         sql = f"""SELECT p.id, p.document, e.row, e.offset, e.length FROM passages p
             JOIN documents d ON d.id = p.document
             JOIN encodings e ON e.encoder = :e AND e.hash = p.hash
-            WHERE {VISIBLE} ORDER BY p.id"""
+            WHERE {condition} ORDER BY p.id"""
         rows = self.corpus.rows(sql, {"g": number, "e": files.name})
-        table = np.array(rows, dtype=np.int64).reshape(-1, len(Layout._fields))
-        return Layout(*table.T.copy())
+        table = np.array(rows, dtype=np.int64).reshape(-1, len(Layout._fields)).T
+        if known:
+            before = np.stack(read_layout(known))
+            died = self.corpus.rows("SELECT id FROM documents WHERE died = ?", (number,))
+            alive = ~np.isin(before[1], np.array(died, np.int64))
+            table = np.concatenate([before[:, alive], table], axis=1)  # new ids are higher
+        return Layout(*table.copy())
 
     def _died(self, number: int) -> list[int]:
         sql = """SELECT p.id FROM passages p JOIN documents d ON d.id = p.document

@@ -16,7 +16,7 @@ from .codecs import kmeans
 from .encoder import Vectors
 from .stage_parts import Part, Parts
 
-PROBES = 16
+PROBES = 32
 """Lists that a query token reads; ``benchmarks/first_stages.py`` has others."""
 
 _SAMPLE = 16

@@ -31,6 +31,9 @@ VISIBLE = "d.born <= :g AND (d.died IS NULL OR d.died > :g)"
 MAX_VALUES = 300
 """Distinct values up to which a text field counts as a category."""
 
+_FILTERS = 8
+"""Filters whose passages are kept: 8 bytes for each, so 64 MB for a million passages at most."""
+
 _BATCH = 500
 """Row ids a statement may name; SQLite bounds the number of parameters."""
 
@@ -125,6 +128,7 @@ class Corpus:
         register_functions(self.db)
         self._schemas: dict[int, MetadataSchema] = {}
         self._values: dict[int, dict[str, list[str]]] = {}
+        self._admitted: dict[tuple[int, str], NDArray[np.int64]] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -223,13 +227,27 @@ class Corpus:
         return [_passage(row) for row in rows]
 
     def candidates(self, where: Filter, generation: int) -> NDArray[np.int64]:
-        """Resolve a filter to the sorted row ids of the passages it admits, the same for all."""
+        """Resolve a filter to the sorted row ids of the passages it admits, the same for all.
+
+        An agent asks with the same filter again and again: what it admitted last is kept.
+        """
+        key = (generation, json.dumps(where.to_json()))
+        with self.lock:
+            found = self._admitted.pop(key, None)
+            self._admitted[key] = self._admits(where, generation) if found is None else found
+            for oldest in list(self._admitted)[:-_FILTERS]:
+                del self._admitted[oldest]
+            return self._admitted[key]
+
+    def _admits(self, where: Filter, generation: int) -> NDArray[np.int64]:
         sql, values = self._filtered("p.id AS id", "JOIN passages p ON p.document = d.id", where)
         # One text for all, as an object for each of a million rows takes a second to make.
         ((ids,),) = self.rows(
             f"SELECT group_concat(id) FROM ({sql})", [generation, generation, *values]
         )
-        return np.sort(np.fromstring(ids or "", dtype=np.int64, sep=","))
+        admitted = np.sort(np.fromstring(ids or "", dtype=np.int64, sep=","))
+        admitted.flags.writeable = False
+        return admitted
 
     def listed(
         self, where: Filter | None, generation: int, order_by: str | None, k: int
@@ -290,7 +308,7 @@ class Corpus:
     def forget_schema(self) -> None:
         """Drop what was cached of the schema, after a change."""
         with self.lock:
-            self._schemas, self._values = {}, {}
+            self._schemas, self._values, self._admitted = {}, {}, {}
 
     def _read_schema(self, generation: int) -> MetadataSchema:
         fields: dict[str, FieldInfo] = {}

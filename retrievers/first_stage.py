@@ -25,7 +25,7 @@ from .vectors import VectorFiles
 
 Stage = Literal["union", "centroids", "muvera"]
 
-AUTO_CENTROIDS = 50_000
+AUTO_CENTROIDS = 500_000
 """Passages from which ``auto`` takes centroids; see :func:`stage_of`."""
 
 REFIT = 4
@@ -77,7 +77,10 @@ STAGES: dict[str, type[FirstStage]] = {"centroids": Centroids, "muvera": Muvera}
 def stage_of(settings: Settings, passages: int) -> Stage:
     """Choose the first stage of a corpus: what the settings say, ``auto`` by its size alone.
 
-    Below ``AUTO_CENTROIDS`` passages it is ``union``, which needs nothing built.
+    Below ``AUTO_CENTROIDS`` passages it is ``union``: of exact MaxSim's best it proposes more, at
+    less cost (``benchmarks/first_stages.py``). From there on the graph of dense search, which has
+    to lie in memory whole with some 2 kB a passage, is left to who asks for dense or hybrid search,
+    and lists that are mapped from disk take its place for late search.
     """
     if settings.late_stage != "auto":
         return settings.late_stage

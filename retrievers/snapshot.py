@@ -133,13 +133,13 @@ class Snapshot:
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Rank the candidates of the first stage by exact MaxSim.
 
-        These are dense ∪ keyword, ``depth`` from each, or those of ``late_stage`` ∪ keyword.
+        Of dense ∪ keyword these are ``depth`` from each; another stage's order is approximate and
+        gives ``4 * depth``, which hold as many of the best.
         """
         if self._stage is None:
             candidates = self._candidates(query, depth, within)[1]
         else:
-            proposed = self._proposed(self._stage, query, depth, within)
-            candidates = np.union1d(self.keyword(query, depth, within).ids, proposed)
+            candidates = self._proposed(self._stage, query, 4 * depth, within)
         if not len(candidates):
             return Ranked.empty()
         return self._late.score(self.encode(query).tokens, candidates)
