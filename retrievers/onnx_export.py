@@ -1,23 +1,25 @@
-"""Export of a loaded bi-encoder for onnxruntime, checked against the original before it is used.
+"""Export of a loaded encoder for onnxruntime, checked against the original before it is used.
 
 The whole model is traced, pooling and normalisation included, so every sentence-transformers
-bi-encoder with a fast tokenizer can be exported. What cannot, or gives other vectors, stays with
+bi-encoder with a fast tokenizer can be exported; of a multi-vector model all but the choice of
+scored tokens, which the card describes. What cannot, or gives other vectors, stays with
 torch: an export is a matter of speed, never of results.
 """
 
-import json
 import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .encoder import Encoder
-from .onnx_encoder import CARD, MODEL, TOKENIZER, Card, OnnxEncoder, cache_root, sweep_cache
+from .encoder import Encoded, Encoder
+from .multi_vector import scoring_card
+from .onnx_encoder import MODEL, TOKENIZER, Card, OnnxEncoder, cache_root, sweep_cache
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +35,6 @@ _PROBES = ("a", "Which river flows through Kraków, and since when?", "late inte
 
 def export(encoder: Encoder) -> OnnxEncoder | None:
     """Export an encoder into the cache; None where that cannot be done, with the reason logged."""
-    if encoder.multi_vector:
-        return None
     root = cache_root()
     folder = root / f"{encoder.fingerprint}.{os.getpid()}.part"
     try:
@@ -59,6 +59,7 @@ def _write(encoder: Encoder, folder: Path) -> Card:
 
     model: Any = deepcopy(encoder.model).to("cpu").float().eval()
     features = model.preprocess(["a probe of two texts", "another"])
+    scoring = scoring_card(model) if encoder.multi_vector else None
     names = [name for name in _INPUTS if isinstance(features.get(name), torch.Tensor)]
     tensors = [name for name, value in features.items() if isinstance(value, torch.Tensor)]
     if set(tensors) != set(names):
@@ -73,9 +74,9 @@ def _write(encoder: Encoder, folder: Path) -> Card:
             dynamo=False,
             opset_version=17,
             input_names=names,
-            output_names=["dense", "tokens"],
+            output_names=["tokens"] if scoring else ["tokens", "dense"],
             dynamic_axes={name: {0: "texts", 1: "tokens"} for name in (*names, "tokens")}
-            | {"dense": {0: "texts"}},
+            | ({} if scoring else {"dense": {0: "texts"}}),
         )
     tokenizer: Any = model.tokenizer
     (folder / TOKENIZER).write_text(tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
@@ -84,35 +85,34 @@ def _write(encoder: Encoder, folder: Path) -> Card:
         pad_id=tokenizer.pad_token_id,
         pad_token=tokenizer.pad_token,
         prompts={kind: text for kind, text in (model.prompts or {}).items() if text},
+        scoring=scoring,
     )
-    (folder / CARD).write_text(json.dumps(card._asdict()), encoding="utf-8")
+    card.save(folder)
     return card
 
 
 def _traceable(model: Any, names: list[str], constants: dict[str, Any]) -> "torch.nn.Module":
     import torch
 
-    class Both(torch.nn.Module):
-        """The model as a function of tensors, with both kinds of vectors."""
+    class Vectors(torch.nn.Module):
+        """The model as a function of tensors, with its token vectors and its dense ones if any."""
 
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, *tensors: "torch.Tensor") -> tuple["torch.Tensor", "torch.Tensor"]:
+        def forward(self, *tensors: "torch.Tensor") -> tuple["torch.Tensor", ...]:
             given = dict(zip(names, tensors, strict=True))
             output = self.model.forward(given | constants)
+            found = [output.get(name) for name in ("token_embeddings", "sentence_embedding")]
             unit = torch.nn.functional.normalize
-            return unit(output["sentence_embedding"], dim=-1), unit(
-                output["token_embeddings"], dim=-1
-            )
+            return tuple(unit(vectors, dim=-1) for vectors in found if vectors is not None)
 
-    return Both().eval()
+    return Vectors().eval()
 
 
 def _same(encoder: Encoder, made: OnnxEncoder) -> bool:
-    for probe in _PROBES:
-        ours, theirs = encoder.query(probe), made.query(probe)
+    for ours, theirs in _probes(encoder, made):
         if ours.tokens.shape != theirs.tokens.shape:
             return False
         apart = max(
@@ -122,3 +122,10 @@ def _same(encoder: Encoder, made: OnnxEncoder) -> bool:
         if not apart < TOLERANCE:  # a NaN is no match either
             return False
     return True
+
+
+def _probes(encoder: Encoder, made: OnnxEncoder) -> Iterator[tuple[Encoded, Encoded]]:
+    for probe in _PROBES:
+        yield encoder.query(probe), made.query(probe)
+    ours, theirs = dict(encoder.documents(_PROBES, exact=True)), dict(made.documents(_PROBES))
+    yield from ((ours[n], theirs[n]) for n in ours)

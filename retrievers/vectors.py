@@ -71,14 +71,21 @@ def vectors_of(manifest: Mapping[str, Any]) -> str:
     return str(manifest.get("vectors", manifest.get("fingerprint")))
 
 
-def fit_basis(matrices: Sequence[Vectors], dim: int) -> Basis:
-    """Fit PCA to a sample of token vectors; a dimension above theirs keeps them whole."""
+def fit_basis(matrices: Sequence[Vectors], dim: int, *, centred: bool = True) -> Basis:
+    """Fit PCA to a sample of token vectors; a dimension above theirs keeps them whole.
+
+    Args:
+        matrices: Token vectors of texts.
+        dim: Length of a projected vector.
+        centred: Move the mean to the origin, which tells hidden states apart better. The cosines
+            of a multi-vector model were trained as they are: without centring they survive.
+    """
     sample = np.concatenate(matrices).astype(np.float32)
     if len(sample) > _SAMPLE_TOKENS:
         sample = sample[np.random.default_rng(0).permutation(len(sample))[:_SAMPLE_TOKENS]]
-    mean = sample.mean(axis=0)
-    centred = sample - mean
-    _, axes = np.linalg.eigh(centred.T @ centred)
+    mean = sample.mean(axis=0) * np.float32(centred)
+    sample = sample - mean
+    _, axes = np.linalg.eigh(sample.T @ sample)
     return Basis(mean, np.ascontiguousarray(axes[:, ::-1][:, :dim]))
 
 
@@ -204,9 +211,10 @@ class VectorWriter:
         self._dense = reopen(files.folder / "dense.f32", rows * files.dim * 4)
         self._tokens = reopen(files.tokens_path, tokens * token_bytes)
 
-    def fit(self, sample: Sequence[Encoded]) -> None:
+    def fit(self, sample: Sequence[Encoded], *, centred: bool = True) -> None:
         """Fit and keep the basis and the codec's tables; done once, before the first append."""
-        self.basis = fit_basis([item.tokens for item in sample], self.files.late_dim)
+        tokens = [item.tokens for item in sample]
+        self.basis = fit_basis(tokens, self.files.late_dim, centred=centred)
         codec = CODECS[self.files.codec_name]
         projected = np.concatenate([self.basis.project(item.tokens) for item in sample])
         tables: Tables = codec.fit(projected)
