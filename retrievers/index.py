@@ -16,6 +16,7 @@ from ..core.documents import Document
 from ..core.errors import WorkspaceLocked
 from .builder import Builder, Progress, quiet
 from .encoder import Encoder
+from .learned_fusion import fused
 from .searcher import RETRIEVERS, FilterSource, Retriever, Searcher
 from .snapshot import Snapshot
 from .staging import Staging
@@ -151,8 +152,9 @@ class Index(Searcher):
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
             vectors = self.root / "vectors"
+            settings = fused(self.settings, self.root / (query or encoder.name))
             candidate = Candidate(
-                Snapshot(built.folder, vectors, self.settings, lru_cache(maxsize=4096)(encode))
+                Snapshot(built.folder, vectors, settings, lru_cache(maxsize=4096)(encode))
             )
             try:
                 yield candidate
@@ -242,7 +244,7 @@ class Index(Searcher):
         try:
             published = self.corpus.published()
             if check and published is not None:
-                self._open(published).close()
+                self._open(published, learned=False).close()  # which may be what is to be mended
             yield Staging(
                 self.corpus,
                 chunk_tokens=self.settings.chunk_tokens,

@@ -5,7 +5,7 @@ files are opened when a ranking first needs them, so a keyword search loads no v
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -114,16 +114,22 @@ class Snapshot:
         return self._late.score(self.encode(query).tokens, candidates)
 
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
-        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword.
+        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword."""
+        rankings = self.rankings(query, depth, within)
+        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
 
-        Each candidate gets its true score from all three, whoever proposed it.
+    def rankings(self, query: str, depth: int, within: Within = None) -> dict[str, Ranked]:
+        """Rank the candidates of dense ∪ keyword, ``depth`` from each, by all three.
+
+        Each candidate gets its true score from all three, whoever proposed it; one that holds no
+        word of the query has none by keyword.
         """
         keyword, candidates = self._candidates(query, depth, within)
         if not len(candidates):
-            return Ranked.empty()
+            return {}
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
-        rankings: Mapping[str, Ranked] = {
+        return {
             "keyword": Ranked.of(
                 np.concatenate([keyword.ids, others.ids]),
                 np.concatenate([keyword.scores, others.scores]),
@@ -131,8 +137,6 @@ class Snapshot:
             "dense": self._cosine(query, candidates),
             "late": self._late.score(self.encode(query).tokens, candidates),
         }
-        weights = self.settings.weights.model_dump()
-        return fuse(rankings, weights, self.settings.fusion)
 
     def similarities(self, query: str, row: int, tokens: Vectors | None = None) -> Vectors:
         """Return the similarities that a passage's late score is pooled from.
