@@ -269,9 +269,9 @@ class Flywheel:
         return progress
 
     def _has_checkpoints(self) -> bool:
-        """Say whether an interrupted training goes on; a linear map, of seconds, begins anew."""
+        """Say whether an interrupted training goes on; one of seconds begins anew."""
         hyper = self.learning.get("hyper")
-        return hyper is None or hyper.mode != "adapter"
+        return hyper is None or hyper.mode not in ("adapter", "fusion")
 
     def _asked_to_end(self) -> bool:
         return self._stop.is_set() or self.state.read().stopping

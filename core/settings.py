@@ -112,6 +112,7 @@ class Settings(_Section):
     """First-stage candidates from each of dense and keyword for late and hybrid search."""
     fusion: Literal["zscore", "rrf"] = "zscore"
     weights: FusionWeights = FusionWeights()
+    """Where a version serves that ``learn --mode fusion`` made, its weights take their place."""
     boosts: dict[str, float] = Field(default_factory=lambda: {"title": 0.0})
     """Added to a hybrid score in proportion to the field's words that the query holds."""
     record: bool = True

@@ -5,7 +5,7 @@ enterprise search (Adobe, 2412.03736: cosine + 0.3 BM25 + 0.1 host match).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from ..core.documents import Passage
@@ -24,6 +24,12 @@ def boost(
         for row, score in zip(ranked.ids.tolist(), ranked.scores.tolist(), strict=True)
     ]
     return Ranked.of(ranked.ids, scores)
+
+
+def overlaps(query: str, field: str, passages: Sequence[Passage]) -> list[float]:
+    """Return the share of each passage's words of a field that the query holds."""
+    asked = _words(query)
+    return [_overlap(asked, passage, field) for passage in passages]
 
 
 def _overlap(asked: frozenset[str], passage: Passage | None, field: str) -> float:

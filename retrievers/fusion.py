@@ -28,15 +28,23 @@ def fuse(
     >>> fuse({"a": a, "b": b}, {"a": 1.0, "b": 1.0}, "rrf").ids.tolist()
     [2, 3, 1]
     """
+    ids, scores = comparable(rankings, method)
+    total = np.zeros(len(ids), np.float32)
+    for name, values in scores.items():
+        total += weights.get(name, 0.0) * values
+    return Ranked.of(ids, total)
+
+
+def comparable(
+    rankings: Mapping[str, Ranked], method: Literal["zscore", "rrf"] = "zscore"
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """Return all ids, rising, and what each ranking that is not empty gives them to be summed."""
     used = {name: ranked for name, ranked in rankings.items() if len(ranked.ids)}
     if not used:
-        return Ranked.empty()
+        return np.zeros(0, np.int64), {}
     ids = np.unique(np.concatenate([ranked.ids for ranked in used.values()]))
-    total = np.zeros(len(ids), np.float32)
     score = _standard if method == "zscore" else _reciprocal
-    for name, ranked in used.items():
-        total += weights.get(name, 0.0) * score(ranked, ids)
-    return Ranked.of(ids, total)
+    return ids, {name: score(ranked, ids) for name, ranked in used.items()}
 
 
 def _standard(ranked: Ranked, ids: NDArray[np.int64]) -> NDArray[np.float32]:

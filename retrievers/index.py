@@ -16,6 +16,7 @@ from ..core.documents import Document
 from ..core.errors import WorkspaceLocked
 from .builder import Builder, Progress, quiet
 from .encoder import Encoder
+from .learned_fusion import fused
 from .searcher import RETRIEVERS, FilterSource, Retriever, Searcher
 from .snapshot import Snapshot
 from .sparse_build import SparseSource
@@ -152,10 +153,9 @@ class Index(Searcher):
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
             vectors = self.root / "vectors"
+            settings = fused(self.settings, self.root / (query or encoder.name))
             asked = lru_cache(maxsize=4096)(encode)
-            candidate = Candidate(
-                Snapshot(built.folder, vectors, self.settings, asked, self.sparse)
-            )
+            candidate = Candidate(Snapshot(built.folder, vectors, settings, asked, self.sparse))
             try:
                 yield candidate
             finally:
@@ -247,7 +247,7 @@ class Index(Searcher):
         try:
             published = self.corpus.published()
             if check and published is not None:
-                self._open(published).close()
+                self._open(published, learned=False).close()  # which may be what is to be mended
             yield Staging(
                 self.corpus,
                 chunk_tokens=self.settings.chunk_tokens,

@@ -2,9 +2,10 @@
 
 A version's folder holds ``query_side.json`` and, by kind, ``query_adapter.npz`` (``adapter``:
 square matrices ``dense`` and ``tokens``, applied from the right), ``query_encoder/`` (``encoder``:
-a whole sentence-transformers model) or ``drift.npz`` (``drift``: how far the queries of the
-version's own model, which encodes passages as well, have moved from its parent's). The json is
-written last: without it a folder has no query side.
+a whole sentence-transformers model), ``drift.npz`` (``drift``: how far the queries of the version's
+own model, which encodes passages as well, have moved from its parent's) or ``fusion.json``
+(``fusion``: vectors are its parent's, see ``learned_fusion``). The json is written last: without it
+a folder has no query side.
 
 Drift compensation is QDC (arXiv 2506.00037): an index of model *s* is searched by model *t* with
 ``q' = E_t(q) - sum of the mean drifts of the versions s+1 … t``, normalised again.
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.errors import CorruptStore, IndexMismatch
 from .encoder import Encoded, Encoder, Vectors
+from .learned_fusion import LearnedFusion, fusion_identity
 from .onnx_encoder import TextEncoder
 
 MANIFEST = "query_side.json"
@@ -50,13 +52,14 @@ class QuerySide(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    kind: Literal["adapter", "encoder", "drift"]
+    kind: Literal["adapter", "encoder", "drift", "fusion"]
     passages: str
     """Fingerprint of the encoder whose passage vectors this one's queries are for."""
     model: str = ""
     """Fingerprint of the model that encodes queries, if it is not that of the passages."""
     parent: int = Field(default=0, ge=0)
-    """Version that a ``drift`` starts from; 0 if that is no version."""
+    """Version that a ``drift`` starts from, or whose vectors a ``fusion`` keeps; 0 if that is no
+    version, or has no query side."""
 
     def save(self, folder: Path) -> None:
         """Finish a folder."""
@@ -174,6 +177,10 @@ def query_encoder(
         return lambda query: drift.undo(moved.query(query))
     if side.passages != passages.fingerprint:
         raise _mismatch(folder, side.passages, passages.fingerprint)
+    if side.kind == "fusion":
+        LearnedFusion.read(folder)  # what is to serve must be whole
+        beneath = folder.parent / f"{side.parent:04d}"
+        return query_encoder(beneath, passages, load) if side.parent else passages.query
     if side.kind == "encoder":
         return load(folder / ENCODER, side.model).query
     adapter = QueryAdapter.load(folder)
@@ -181,11 +188,29 @@ def query_encoder(
 
 
 def identity(folder: Path) -> str:
-    """Return the fingerprint of a query side: its model's, or a hash of its matrices."""
+    """Return the fingerprint of a query side: its model's, or a hash of its numbers."""
     side = QuerySide.read(folder)
     if side.model:
         return side.model
+    if side.kind == "fusion":
+        return fusion_identity(folder)
     return hashlib.blake2b((folder / ADAPTER).read_bytes(), digest_size=8).hexdigest()
+
+
+def encoding_version(root: Path, version: str) -> str:
+    """Return the version that gives a version's query vectors: itself, or what its fusion keeps.
+
+    Args:
+        root: The workspace.
+        version: Reference of one with a query side, or empty.
+
+    Returns:
+        A reference; empty if the passages' encoder itself encodes queries.
+    """
+    side = QuerySide.read(root / version) if version else None
+    if side is None or side.kind != "fusion":
+        return version
+    return Path(version).with_name(f"{side.parent:04d}").as_posix() if side.parent else ""
 
 
 def _drift(folder: Path, side: QuerySide, wanted: str) -> Drift:

@@ -23,6 +23,7 @@ from .builder import built_from
 from .corpus import Corpus, Published
 from .encoder import Encoded, Encoder
 from .explain import Explanation, Tokens, explain
+from .learned_fusion import fused
 from .onnx_encoder import OnnxEncoder, TextEncoder
 from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
@@ -287,12 +288,13 @@ class Searcher:
         if name.startswith("models/") and not (self.root / name / "modules.json").exists():
             raise CorruptStore(f"the weights of the model {name!r} are missing", fix=PROMOTE_0)
 
-    def _open(self, published: Published) -> Snapshot:
+    def _open(self, published: Published, *, learned: bool = True) -> Snapshot:
         """Open a generation after checking that the settings are those it was built with."""
+        folder = self.root / published.serving
         snapshot = Snapshot(
             self.root / "index" / str(published.folder),
             self.root / "vectors",
-            self.settings,
+            fused(self.settings, folder) if learned else self.settings,
             self._queries(published),
             self.sparse,
         )
@@ -331,7 +333,7 @@ class Searcher:
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""
         depth = k if snapshot.manifest["chunk_tokens"] == 0 else 2 * k
-        boosts = self.settings.boosts if by == "hybrid" else {}
+        boosts = snapshot.settings.boosts if by == "hybrid" else {}
         while True:
             ranked = snapshot.rank(by, query, depth, within)
             if any(boosts.values()):

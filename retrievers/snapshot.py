@@ -145,10 +145,16 @@ class Snapshot:
         return self._late.score(self.encode(query).tokens, candidates)
 
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
-        """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword ∪ first stage.
+        """Fuse the rankings of :meth:`rankings`."""
+        rankings = self.rankings(query, depth, within)
+        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
 
-        Each candidate gets its true score from all three, whoever proposed it. A sparse encoder, if
-        there is one, proposes and scores too.
+    def rankings(self, query: str, depth: int, within: Within = None) -> dict[str, Ranked]:
+        """Rank the candidates of all retrievers, ``depth`` from each, by each of them.
+
+        Keyword and dense propose and, where there is one, the first stage of late interaction and
+        the sparse encoder. Each candidate gets its true score from all, whoever proposed it; one
+        that holds no word of the query has none by keyword.
         """
         keyword, candidates = self._candidates(query, depth, within)
         has_sparse = bool(self.manifest.get("sparse"))
@@ -157,7 +163,7 @@ class Snapshot:
         if self._stage is not None:
             candidates = np.union1d(candidates, self._proposed(self._stage, query, depth, within))
         if not len(candidates):
-            return Ranked.empty()
+            return {}
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
         rankings = {
@@ -170,8 +176,7 @@ class Snapshot:
         }
         if has_sparse:
             rankings["sparse"] = self.sparse(query, len(candidates), candidates)
-        weights = self.settings.weights.model_dump()
-        return fuse(rankings, weights, self.settings.fusion)
+        return rankings
 
     def similarities(self, query: str, row: int, tokens: Vectors | None = None) -> Vectors:
         """Return the similarities that a passage's late score is pooled from.

@@ -57,8 +57,8 @@ def learn(
     mode: Annotated[
         ModeBy | None,
         _training(
-            help="What changes: the encoder, the encoder of queries only, or a linear map of query "
-            "vectors. The last two index nothing again.",
+            help="What changes: the encoder, the encoder of queries only, a linear map of query "
+            "vectors, or the weights of hybrid search. Only the first indexes anything again.",
         ),
     ] = None,
     target: Annotated[TargetBy | None, _training(help="Scores that are trained.")] = None,

@@ -162,11 +162,13 @@ def _cards(cards: "list[Card]", serving: str) -> "Table":
 
     table = Table("version", "made", "mode", "from", "runs", "difference", "verdict", "")
     for card in cards:
-        gain: Any = card.measured[0] if card.measured else None
+        mode = str(card.hyperparameters.get("mode", "full"))
+        shown = -1 if mode == "fusion" else 0  # hybrid search is measured last
+        gain: Any = card.measured[shown] if card.measured else None
         table.add_row(
             str(card.version),
             card.created_at[:16].replace("T", " "),
-            str(card.hyperparameters.get("mode", "full")),
+            mode,
             Text(one_line(card.parent)),
             str(len(card.trajectories)),
             f"{gain.difference:+.3f} {gain.metric}" if gain else "",

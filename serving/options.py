@@ -62,6 +62,7 @@ class ModeBy(StrEnum):
     FULL = "full"
     QUERY = "query"
     ADAPTER = "adapter"
+    FUSION = "fusion"
 
 
 class LossBy(StrEnum):

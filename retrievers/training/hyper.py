@@ -13,7 +13,7 @@ from ..similarity_pooling import Pooling
 
 Loss = Literal["infonce", "disj", "listwise", "mw", "wasserstein", "margin_mse"]
 Target = Literal["dense", "late", "both"]
-Mode = Literal["full", "query", "adapter"]
+Mode = Literal["full", "query", "adapter", "fusion"]
 
 LISTS: frozenset[Loss] = frozenset({"disj", "listwise", "mw", "wasserstein"})
 """Losses that read all of a query's positives as one row; the others read a row a positive."""
@@ -31,8 +31,9 @@ class Hyperparameters(BaseModel):
     pooling: Pooling | None = None
     """Of token similarities; None: as the index pools them."""
     mode: Mode = "full"
-    """What changes: the encoder; the encoder of queries only; or a linear map of query vectors.
-    In the last two the passages keep their vectors, so nothing is indexed again."""
+    """What changes: the encoder; the encoder of queries only; a linear map of query vectors; or the
+    weights of hybrid search (see ``fusion``). In all but the first the passages keep their vectors,
+    so nothing is indexed again."""
     lora: int = Field(default=0, ge=0)
     """Rank of a low-rank change of the encoder's attention, in place of one of all weights; 0 for
     the latter. See ``lora``."""
@@ -64,11 +65,26 @@ class Hyperparameters(BaseModel):
         few = self.mode == "adapter" or self.lora > 0
         return self.learning_rate * (10 if few else 1)
 
+    @property
+    def judged_by(self) -> Literal["dense", "late", "hybrid"]:
+        """The retriever that must gain."""
+        if self.mode == "fusion":
+            return "hybrid"
+        return "late" if self.target == "late" else "dense"
+
+    @field_validator("mode")
+    @classmethod
+    def _has_a_loss(cls, mode: Mode, info: ValidationInfo) -> Mode:
+        if mode == "fusion" and info.data.get("loss") != "infonce":
+            raise ValueError("mode 'fusion' is learned by the loss 'infonce'")
+        return mode
+
     @field_validator("lora")
     @classmethod
     def _of_an_encoder(cls, rank: int, info: ValidationInfo) -> int:
-        if rank and info.data.get("mode") == "adapter":
-            raise ValueError("mode 'adapter' trains no encoder that LoRA could change")
+        mode = info.data.get("mode")
+        if rank and mode in ("adapter", "fusion"):
+            raise ValueError(f"mode {mode!r} trains no encoder that LoRA could change")
         return rank
 
 

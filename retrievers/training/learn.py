@@ -8,6 +8,7 @@ the version is registered with its lineage.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -21,13 +22,15 @@ from ...core.trajectories import Signal, Trajectory
 from ..builder import Progress, quiet
 from ..encoder import Encoder
 from ..index import Candidate, Index
-from ..query_side import QuerySide, identity
+from ..learned_fusion import inherit
+from ..query_side import QuerySide, encoding_version, identity
 from ..similarity_pooling import Pooling
 from .augment import augmented
 from .curve import read_curve
 from .diagnostics import Diagnosis
 from .drift import save_drift
 from .examples import Example, HeldOut, build_examples, held_out, normalise, split
+from .fusion import train_fusion
 from .gate import Measured, Verdict
 from .guard import guard_queries
 from .guards import spare_false_negatives, without_gone
@@ -135,7 +138,7 @@ def learn(
     with ExitStack() as held:
         held.enter_context(registry.training())
         version, folder = registry.reserve()
-        parent = _train(index, examples, folder, hyper, progress)
+        parent = _train(index, examples, folder, hyper, mined.report.dropped, progress)
         reference = f"models/dense/{version:04d}"
         candidate = held.enter_context(_candidate(index, reference, hyper, swap, progress))
         gate = hold_gate(
@@ -144,7 +147,7 @@ def learn(
             examples,
             queries,
             guarding,
-            trained="late" if hyper.target == "late" else "dense",
+            trained=hyper.judged_by,
             candidate=registry.candidate(index.published.serving),
             accept_equal=accept_equal,
             progress=progress,
@@ -197,21 +200,30 @@ def learn(
 
 
 def _train(
-    index: Index, examples: list[Example], folder: Path, hyper: Hyperparameters, progress: Progress
+    index: Index,
+    examples: list[Example],
+    folder: Path,
+    hyper: Hyperparameters,
+    dropped: Counter[str],
+    progress: Progress,
 ) -> Encoder:
     """Train into a version's folder; returns where training began.
 
     A query side begins at the encoder of the passages that it is for, a whole model at the newest
     whole model, even if only its queries serve yet.
     """
+    if hyper.mode == "fusion":
+        train_fusion(index, examples, folder, dropped, progress)
+        return index.encoder()
     from .frozen import stored_vectors  # loads torch
 
+    inherit(index.root / index.published.serving, folder)
     corpus = index.sample(2_000, hyper.seed)
     if hyper.mode != "full":
         parent, stored = index.encoder(), stored_vectors(index)
         train(parent, examples, index.texts, corpus, folder, hyper, progress, stored=stored)
         return parent
-    side = index.published.query
+    side = encoding_version(index.root, index.published.query)
     drifted = side and QuerySide.read(index.root / side).kind == "drift"
     parent = index.load(side) if drifted else index.encoder()
     train(parent, examples, index.texts, corpus, folder, hyper, progress)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...core.documents import utc_now
 from ...core.errors import ConfigError, CorruptStore, WorkspaceLocked
-from ..query_side import MANIFEST, QuerySide
+from ..query_side import MANIFEST, QuerySide, encoding_version
 from .gate import Measured, Verdict
 
 CHECKPOINTS = "checkpoints"
@@ -188,13 +188,15 @@ class Registry:
         return pruned
 
     def _passages_of(self, cards: Sequence[Card], whole: Collection[str]) -> set[str]:
-        """Return the versions whose passages the query sides among those kept search."""
+        """Return the versions whose passages or vectors the query sides among those kept use."""
         wanted: set[str] = set()
+        kept: set[str] = set()
         for card in cards:
             folder = self.root / card.reference
             if card.reference in whole and (folder / MANIFEST).exists():
                 wanted.add(QuerySide.read(folder).passages)
-        return {card.reference for card in cards if card.fingerprint in wanted}
+                kept.add(encoding_version(self.root, card.reference))
+        return {c.reference for c in cards if c.fingerprint in wanted or c.reference in kept}
 
     def _read(self, path: Path) -> Card:
         try:

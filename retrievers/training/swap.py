@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from ...core.errors import ConfigError, IndexMismatch
 from ..builder import Progress, quiet
 from ..index import Index
-from ..query_side import QuerySide
+from ..query_side import QuerySide, encoding_version
 from ..snapshot import Snapshot
 from .examples import HeldOut
 from .gate import Measured, Verdict
@@ -119,7 +119,8 @@ def _to_settle(index: Index, version: int | None) -> Card:
     published = index.published
     registry = Registry(index.root)
     if version is None:
-        serving = [card for card in registry.cards() if card.reference == published.query]
+        encodes = encoding_version(index.root, published.query)
+        serving = [card for card in registry.cards() if card.reference == encodes]
         if not any(map(is_whole, serving)):
             raise ConfigError(
                 "no version serves by drift compensation, so there is nothing to settle",
