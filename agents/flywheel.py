@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.documents import utc_now
 from ..core.errors import ConfigError, Interrupted, RetrailError, WorkspaceLocked
-from ..retrievers.builder import Progress, quiet
+from ..retrievers.progress import Progress, quiet
 from .flywheel_state import Round, State, StateFile
 
 if TYPE_CHECKING:

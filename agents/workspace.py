@@ -17,8 +17,8 @@ from ..core.documents import Document, Hit
 from ..core.errors import ConfigError, WorkspaceNotFound
 from ..core.settings import Budget, check_settings, load_settings, save_settings
 from ..core.trajectories import Step, Trajectory
-from ..retrievers.builder import Progress, quiet
 from ..retrievers.index import AddReport, FilterSource, Retriever
+from ..retrievers.progress import Progress, quiet
 from ..retrievers.readers import ReadReport, read_paths
 from ..retrievers.snapshot import By
 from .doors import Doors

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..agents.workspace import Added, Workspace
 from ..core.errors import ConfigError
-from ..retrievers.builder import Progress, quiet
+from ..retrievers.progress import Progress, quiet
 from .datasets import Dataset, Query
 
 _SHOWN = 5

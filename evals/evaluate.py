@@ -24,7 +24,7 @@ from ..core.trajectories import Trajectory
 from ..memory.formats.browsecomp import to_browsecomp_plus
 from ..memory.formats.naming import file_names
 from ..memory.formats.trec import rank_documents
-from ..retrievers.builder import Progress, quiet
+from ..retrievers.progress import Progress, quiet
 from .agent_metrics import measure_run
 from .corpus import add_corpus
 from .datasets import Dataset, Query, load_dataset

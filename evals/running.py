@@ -15,8 +15,8 @@ from ..core.errors import RetrailError
 from ..core.failures import ends_all
 from ..core.trajectories import AgentInfo, Step, Trajectory, Usage
 from ..memory.run_file import RunFile
-from ..retrievers.builder import Progress, quiet
 from ..retrievers.index import Retriever
+from ..retrievers.progress import Progress, quiet
 from .datasets import Query
 
 

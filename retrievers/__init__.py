@@ -3,9 +3,9 @@
 Importing this loads neither torch nor an engine; a retriever loads what it needs when first used.
 """
 
-from .builder import Progress
 from .encoder import Encoded, Encoder
 from .index import AddReport, Candidate, Index
+from .progress import Progress
 from .ranked import Ranked
 from .searcher import RETRIEVERS, FilterSource, Retriever
 from .snapshot import By, Snapshot

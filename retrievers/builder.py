@@ -1,13 +1,12 @@
 """Builder: from staged documents to a published generation.
 
-Encode what is new (each text once, acknowledged batch by batch), build keyword, dense and layout in
-a fresh folder, rename it into place, and only then tell the corpus. A process killed anywhere in
+Encode what is new (see ``vector_build`` and ``sparse_build``), build keyword, dense and layout in a
+fresh folder, rename it into place, and only then tell the corpus. A process killed anywhere in
 between leaves the old generation served and its work kept for the next run.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -16,35 +15,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore
 from ..core.settings import Settings
 from .corpus import VISIBLE, Corpus, Published
 from .dense import collection_of, drop_dense, new_dense, sweep_dense
-from .encoder import Encoded, Encoder
+from .encoder import Encoder
 from .first_stage import STAGES, Stage, build_stage, stage_of
 from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
+from .progress import Progress, quiet
 from .snapshot import read_layout, read_manifest
 from .sparse_build import SparseBuilder, SparseSource
-from .staging import Encoding, Pending, Staging
-from .token_reduction import reduced_documents
-from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with a stage's name, what is done of it, and the total if known."""
+from .staging import Staging
+from .vector_build import VectorBuilder
+from .vectors import VectorFiles, vectors_of
 
 FORMAT = 1
 """Version of the generation folder."""
 
-MIN_DEAD_TOKENS = 100_000
-"""Dead token vectors up to which compacting is not worth a copy; 40 MB by default."""
-
 _DENSE_BATCH = 2_000
-
-_KEEP_ENCODERS = 2
-"""Encoders whose vectors are kept, so that a rollback need not encode again."""
 
 
 class Built(NamedTuple):
@@ -53,10 +43,6 @@ class Built(NamedTuple):
     number: int
     folder: Path
     encoder: Encoder
-
-
-def quiet(stage: str, done: int, total: int | None) -> None:
-    """Report nothing."""
 
 
 def built_from(settings: Settings) -> dict[str, Any]:
@@ -87,6 +73,7 @@ class Builder:
         self.corpus = corpus
         self.staging = staging
         self.settings = settings
+        self.vectors = VectorBuilder(root, staging, settings)
         self.sparse = SparseBuilder(staging, sparse or SparseSource(root, settings))
 
     def build(self, encoder: Encoder, *, fresh: bool = False, progress: Progress = quiet) -> Built:
@@ -106,10 +93,8 @@ class Builder:
         # A new name each time: Chroma does not open a path again where opening failed before.
         folder = self.root / "index" / f"{number}.{token_hex(4)}.building"
         try:
-            files = self._new_files(encoder) if fresh else self._files(encoder)
-            self._encode(encoder, files, progress)
-            files = self._compacted(encoder, files)
             served = {} if fresh else self._served()  # which may be what is damaged
+            files = self.vectors.encode(encoder, served, progress, fresh=fresh)
             sparse = self.sparse.encode(served, progress, fresh=fresh)
             with ExitStack() as on_error:
                 on_error.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -152,116 +137,6 @@ class Builder:
         """Delete a built generation, and its vectors unless a published one uses them."""
         shutil.rmtree(built.folder, ignore_errors=True)
         self._sweep(built.number - 1)
-
-    def _files(self, encoder: Encoder) -> VectorFiles:
-        """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
-        served = self._served()
-        same = served.get("fingerprint") == encoder.fingerprint
-        name = vectors_of(served) if same else self._newest(encoder.fingerprint)
-        return self._named(name or self._key(encoder.fingerprint), encoder)
-
-    def _new_files(self, encoder: Encoder) -> VectorFiles:
-        """Start new vectors of an encoder, as those that serve must stay until they are ready."""
-        name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
-        files = self._named(name, encoder)
-        self.staging.forget(files.name)  # of a process killed before it published
-        shutil.rmtree(files.folder, ignore_errors=True)
-        return files
-
-    def _named(self, name: str, encoder: Encoder) -> VectorFiles:
-        folder, form = self.root / "vectors" / name, late_form(self.settings)
-        return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
-
-    def _key(self, fingerprint: str) -> str:
-        form = late_form(self.settings)
-        # Stop words are left out before vectors are stored: those of another language do not fit.
-        language = f"-{self.settings.language}" if form.tokens == "content" else ""
-        return fingerprint + form.suffix + language
-
-    def _newest(self, fingerprint: str) -> str | None:
-        key = self._key(fingerprint)
-        names = [path.name for path in (self.root / "vectors").glob(f"{key}*")]
-        fitting = [name for name in names if name.partition(".")[0] == key]
-        return max(fitting, key=lambda name: int(name.partition(".")[2] or 0), default=None)
-
-    def _compacted(self, encoder: Encoder, files: VectorFiles) -> VectorFiles:
-        """Copy what is alive to new files once most is dead; the old ones stay while they serve."""
-        alive = f"""FROM encodings e WHERE e.encoder = :e AND EXISTS (
-            SELECT 1 FROM passages p JOIN documents d ON d.id = p.document
-            WHERE p.hash = e.hash AND {VISIBLE})"""
-        asked = {"e": files.name, "g": self.staging.generation}
-        total = "SELECT coalesce(sum(length), 0) FROM encodings WHERE encoder = ?"
-        (tokens,) = self.corpus.rows(total, (files.name,))[0]
-        (used,) = self.corpus.rows(f"SELECT coalesce(sum(e.length), 0) {alive}", asked)[0]
-        if tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS):
-            return files
-        sql = f"SELECT e.hash, e.row, e.offset, e.length {alive} ORDER BY e.row"
-        rows = self.corpus.rows(sql, asked)
-        target = self._new_files(encoder)
-        places = files.compact(target, [Place(*place) for _, *place in rows])
-        self.staging.encoded(
-            target.name,
-            [Encoding(row[0], *place) for row, place in zip(rows, places, strict=True)],
-        )
-        return target
-
-    def _encode(self, encoder: Encoder, files: VectorFiles, progress: Progress) -> None:
-        total = self.staging.count_pending(files.name)
-        if not total:
-            return
-        writer = self._writer(files)
-        try:
-            pending = self.staging.pending(files.name)
-            done = 0
-            if writer.basis is None:
-                done = self._encode_sample(encoder, writer, pending, total, progress)
-            for window in batched(pending, encoder.batch_size * 64):
-                for batch in batched(self._documents(encoder, [p.text for p in window]), 32):
-                    self._acknowledge(writer, [(window[i], e) for i, e in batch])
-                    done += len(batch)
-                    progress("encoding", done, total)
-        finally:
-            writer.close()
-
-    def _encode_sample(
-        self,
-        encoder: Encoder,
-        writer: VectorWriter,
-        pending: Iterator[Pending],
-        total: int,
-        progress: Progress,
-    ) -> int:
-        """Encode the first texts in memory, fit the basis to them, then write them."""
-        sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
-        encoded: list[tuple[Pending, Encoded]] = []
-        for i, vectors in self._documents(encoder, [item.text for item in sample]):
-            encoded.append((sample[i], vectors))
-            progress("encoding", len(encoded), total)
-        writer.fit([vectors for _, vectors in encoded], centred=not encoder.multi_vector)
-        self._acknowledge(writer, encoded)
-        return len(encoded)
-
-    def _documents(self, encoder: Encoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
-        form = late_form(self.settings)
-        return reduced_documents(encoder, texts, form.tokens, self.settings.language)
-
-    def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
-        places = writer.append([vectors for _, vectors in batch])
-        self.staging.encoded(
-            writer.files.name,
-            [Encoding(item.hash, *place) for (item, _), place in zip(batch, places, strict=True)],
-        )
-
-    def _writer(self, files: VectorFiles) -> VectorWriter:
-        sql = "SELECT coalesce(max(row) + 1, 0), coalesce(max(offset + length), 0) FROM encodings"
-        rows, tokens = self.corpus.rows(f"{sql} WHERE encoder = ?", (files.name,))[0]
-        try:
-            return VectorWriter(files, rows=rows, tokens=tokens)
-        except CorruptStore:
-            # The acknowledged vectors are gone; the texts are not.
-            self.staging.forget(files.name)
-            shutil.rmtree(files.folder, ignore_errors=True)
-            raise
 
     def _build(
         self,
@@ -394,9 +269,7 @@ class Builder:
 
     def _sweep(self, number: int) -> None:
         """Delete generations and vectors that no reader can still be asked for."""
-        kept: set[str | None] = set()
-        collections: set[str] = set()
-        sparse: set[str] = set()
+        vectors, collections, sparse = set[str](), set[str](), set[str]()
         sql = "SELECT coalesce(folder, number) FROM generations WHERE number >= ?"
         read = {str(row[0]) for row in self.corpus.rows(sql, (number - 1,))}
         for folder in (self.root / "index").iterdir():
@@ -405,17 +278,9 @@ class Builder:
             else:
                 with suppress(CorruptStore):
                     manifest = read_manifest(folder)
-                    kept.add(vectors_of(manifest))
+                    vectors.add(vectors_of(manifest))
                     collections.add(manifest["collection"])
                     sparse.add((manifest.get("sparse") or {}).get("files", ""))
         sweep_dense(self.root, self.settings, collections)
         self.sparse.sweep(sparse)
-        sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
-            ORDER BY max(number) DESC LIMIT ?"""
-        for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):
-            if not any(str(name).startswith(fingerprint) for name in kept):
-                kept.add(self._newest(fingerprint))
-        for folder in (self.root / "vectors").glob("*"):
-            if folder.name not in kept:
-                self.staging.forget(folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
+        self.vectors.sweep(vectors)

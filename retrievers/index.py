@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 from ..core.batches import batched
 from ..core.documents import Document
 from ..core.errors import WorkspaceLocked
-from .builder import Builder, Progress, quiet
+from .builder import Builder
 from .encoder import Encoder
 from .learned_fusion import fused
+from .progress import Progress, quiet
 from .searcher import RETRIEVERS, FilterSource, Retriever, Searcher
 from .snapshot import Snapshot
 from .sparse_build import SparseSource

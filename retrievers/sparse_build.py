@@ -20,6 +20,7 @@ from ..core.settings import Settings
 from .append_only import RE_ENCODE
 from .corpus import VISIBLE
 from .late import Layout
+from .progress import Progress
 from .sparse import Postings, SparseIndex
 from .sparse_encoder import SparseModel, Terms
 from .sparse_files import Span, SparseFiles, SparseWriter
@@ -108,7 +109,7 @@ class SparseBuilder:
     def encode(
         self,
         served: Mapping[str, Any],
-        progress: Callable[[str, int, int | None], None],
+        progress: Progress,
         *,
         fresh: bool,
     ) -> dict[str, Any]:
@@ -174,7 +175,7 @@ class SparseBuilder:
         model: SparseModel,
         files: SparseFiles,
         total: int,
-        progress: Callable[[str, int, int | None], None],
+        progress: Progress,
     ) -> None:
         done = 0
         with self._writer(files) as writer:

@@ -24,7 +24,7 @@ import pytest
 from retrail.core.documents import Document
 from retrail.core.errors import ConfigError, RetrailError
 from retrail.core.settings import Settings
-from retrail.retrievers import Encoder, Index, Retriever, builder, vectors
+from retrail.retrievers import Encoder, Index, Retriever, builder, vector_build, vectors
 from retrail.retrievers import index as index_module
 from retrail.retrievers.backends import VectorSchema
 from retrail.retrievers.backends.chroma import ChromaBackend
@@ -103,7 +103,7 @@ def hook(point: str, count: int, act: Callable[[], None], *, before: bool = Fals
 
 def write(job: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
     """Add a version of the corpus, as a job says."""
-    index_module._STAGE_BATCH, builder.SAMPLE_TEXTS, encoder.batch_size = 40, 40, 8
+    index_module._STAGE_BATCH, vector_build.SAMPLE_TEXTS, encoder.batch_size = 40, 40, 8
     index = Index(Path(job["root"]), settings(encoder.name), encoder)
     limits, error = resource.getrlimit(resource.RLIMIT_FSIZE), None
     if job.get("kill"):

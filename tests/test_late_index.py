@@ -10,7 +10,7 @@ import pytest
 from retrail.core.documents import Document
 from retrail.core.errors import IndexMismatch
 from retrail.core.settings import EMBEDDED_ENCODER, Settings
-from retrail.retrievers import Encoder, Index, builder
+from retrail.retrievers import Encoder, Index, vector_build
 from retrail.retrievers.staging import Staging
 from retrail.retrievers.training.frozen import stored_vectors
 from retrail.retrievers.vectors import VectorFiles
@@ -138,7 +138,7 @@ def test_pooling_changes_scores_without_building_anything(index: Index, encoder:
 
 
 def test_mostly_dead_vectors_are_left_behind(index: Index, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(builder, "MIN_DEAD_TOKENS", 0)
+    monkeypatch.setattr(vector_build, "MIN_DEAD_TOKENS", 0)
     encoded = index.encoder().texts_encoded
     size, before = stored_bytes(index), dict(found(index, k=16))
     index.remove([f"d{n}" for n in range(4)])
@@ -160,7 +160,7 @@ def test_mostly_dead_vectors_are_left_behind(index: Index, monkeypatch: pytest.M
 def test_a_process_killed_while_compacting_loses_nothing(
     index: Index, point: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(builder, "MIN_DEAD_TOKENS", 0)
+    monkeypatch.setattr(vector_build, "MIN_DEAD_TOKENS", 0)
     before, (owner, name) = dict(found(index, k=16)), point
     original = getattr(owner, name)
 

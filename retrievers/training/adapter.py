@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..builder import Progress
 from ..encoder import Encoder
+from ..progress import Progress
 from ..query_side import QueryAdapter, QuerySide
 from .batches import no_duplicates, sampling
 from .curve import points, save_curve

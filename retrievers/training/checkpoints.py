@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import Interrupted
-from ..builder import Progress
 from ..encoder import Encoder
+from ..progress import Progress
 from .hyper import Hyperparameters
 from .registry import CHECKPOINTS
 from .rows import Row

@@ -25,10 +25,10 @@ from ...core.documents import split_passage_id
 from ...core.errors import ConfigError
 from ...core.settings import FusionWeights
 from ..boosts import overlaps
-from ..builder import Progress, quiet
 from ..fusion import comparable
 from ..index import Index
 from ..learned_fusion import LearnedFusion
+from ..progress import Progress, quiet
 from ..query_side import QuerySide, encoding_version
 from ..snapshot import Snapshot
 from .curve import points, save_curve

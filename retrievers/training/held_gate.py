@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ...core.settings import GateSettings
-from ..builder import Progress, quiet
 from ..encoder import Encoded
 from ..index import Index
+from ..progress import Progress, quiet
 from ..snapshot import Snapshot
 from .examples import Example, HeldOut
 from .gate import Conditions, decide

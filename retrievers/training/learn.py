@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict
 from ...core.documents import utc_now
 from ...core.errors import ConfigError
 from ...core.trajectories import Signal, Trajectory
-from ..builder import Progress, quiet
 from ..encoder import Encoder
 from ..index import Candidate, Index
 from ..learned_fusion import inherit
+from ..progress import Progress, quiet
 from ..query_side import QuerySide, encoding_version, identity
 from ..similarity_pooling import Pooling
 from .augment import augmented

@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from ...core.errors import ConfigError, IndexMismatch
-from ..builder import Progress, quiet
 from ..index import Index
+from ..progress import Progress, quiet
 from ..query_side import QuerySide, encoding_version
 from ..snapshot import Snapshot
 from .examples import HeldOut

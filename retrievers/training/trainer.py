@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ConfigError
-from ..builder import Progress, quiet
 from ..encoder import Encoder, has_bfloat16
+from ..progress import Progress, quiet
 from .checkpoints import checkpoint_folder, checkpointing, last_checkpoint, reporter
 from .curve import points_every, points_of, save_curve
 from .examples import Example

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from ...core.documents import Hit
 from ...core.metrics import per_query
 from ...core.settings import GateTest
-from ..builder import Progress, quiet
 from ..index import Index
+from ..progress import Progress, quiet
 from ..snapshot import By, Snapshot
 from .examples import HeldOut
 from .gate import METRIC, Measured, compare

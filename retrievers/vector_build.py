@@ -1,0 +1,178 @@
+"""Vector building: the files of an encoder's vectors, from staged texts, nothing encoded twice.
+
+Each text goes through the encoder once and is acknowledged batch by batch. Vectors that serve are
+never changed: what replaces them, encoded afresh or compacted, is written beside them.
+"""
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.batches import batched
+from ..core.errors import CorruptStore
+from ..core.settings import Settings
+from .corpus import VISIBLE
+from .encoder import Encoded, Encoder
+from .late_form import late_form
+from .progress import Progress
+from .staging import Encoding, Pending, Staging
+from .token_reduction import reduced_documents
+from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
+
+MIN_DEAD_TOKENS = 100_000
+"""Dead token vectors up to which compacting is not worth a copy; 40 MB by default."""
+
+_KEEP_ENCODERS = 2
+"""Encoders whose vectors are kept, so that a rollback need not encode again."""
+
+
+class VectorBuilder:
+    """Encodes what is staged in one workspace; the caller holds the write lock."""
+
+    def __init__(self, root: Path, staging: Staging, settings: Settings) -> None:
+        """Work in the folder ``vectors`` of ``root``."""
+        self.root = root / "vectors"
+        self.corpus = staging.corpus
+        self.staging = staging
+        self.settings = settings
+
+    def encode(
+        self, encoder: Encoder, served: Mapping[str, Any], progress: Progress, *, fresh: bool
+    ) -> VectorFiles:
+        """Encode each staged text that is new; returns the files that hold all of them.
+
+        Args:
+            encoder: Of the passages.
+            served: The manifest of what is published; empty if nothing is.
+            progress: Is told how far it is.
+            fresh: Encode everything, beside what serves.
+
+        Raises:
+            CorruptStore: What was encoded is gone; it is encoded again by the next attempt.
+        """
+        files = self._new_files(encoder) if fresh else self._files(encoder, served)
+        self._encode(encoder, files, progress)
+        return self._compacted(encoder, files)
+
+    def sweep(self, kept: Collection[str]) -> None:
+        """Delete vectors that no generation reads, by name; those of the last encoders stay."""
+        sql = """SELECT fingerprint FROM generations GROUP BY fingerprint
+            ORDER BY max(number) DESC LIMIT ?"""
+        staying: set[str | None] = {*kept}
+        for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):
+            if not any(name.startswith(fingerprint) for name in kept):
+                staying.add(self._newest(fingerprint))
+        for folder in self.root.glob("*"):
+            if folder.name not in staying:
+                self.staging.forget(folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _files(self, encoder: Encoder, served: Mapping[str, Any]) -> VectorFiles:
+        """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
+        same = served.get("fingerprint") == encoder.fingerprint
+        name = vectors_of(served) if same else self._newest(encoder.fingerprint)
+        return self._named(name or self._key(encoder.fingerprint), encoder)
+
+    def _new_files(self, encoder: Encoder) -> VectorFiles:
+        """Start new vectors of an encoder, as those that serve must stay until they are ready."""
+        name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
+        files = self._named(name, encoder)
+        self.staging.forget(files.name)  # of a process killed before it published
+        shutil.rmtree(files.folder, ignore_errors=True)
+        return files
+
+    def _named(self, name: str, encoder: Encoder) -> VectorFiles:
+        folder, form = self.root / name, late_form(self.settings)
+        return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
+
+    def _key(self, fingerprint: str) -> str:
+        form = late_form(self.settings)
+        # Stop words are left out before vectors are stored: those of another language do not fit.
+        language = f"-{self.settings.language}" if form.tokens == "content" else ""
+        return fingerprint + form.suffix + language
+
+    def _newest(self, fingerprint: str) -> str | None:
+        key = self._key(fingerprint)
+        names = [path.name for path in self.root.glob(f"{key}*")]
+        fitting = [name for name in names if name.partition(".")[0] == key]
+        return max(fitting, key=lambda name: int(name.partition(".")[2] or 0), default=None)
+
+    def _compacted(self, encoder: Encoder, files: VectorFiles) -> VectorFiles:
+        """Copy what is alive to new files once most is dead; the old ones stay while they serve."""
+        alive = f"""FROM encodings e WHERE e.encoder = :e AND EXISTS (
+            SELECT 1 FROM passages p JOIN documents d ON d.id = p.document
+            WHERE p.hash = e.hash AND {VISIBLE})"""
+        asked = {"e": files.name, "g": self.staging.generation}
+        total = "SELECT coalesce(sum(length), 0) FROM encodings WHERE encoder = ?"
+        (tokens,) = self.corpus.rows(total, (files.name,))[0]
+        (used,) = self.corpus.rows(f"SELECT coalesce(sum(e.length), 0) {alive}", asked)[0]
+        if tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS):
+            return files
+        sql = f"SELECT e.hash, e.row, e.offset, e.length {alive} ORDER BY e.row"
+        rows = self.corpus.rows(sql, asked)
+        target = self._new_files(encoder)
+        places = files.compact(target, [Place(*place) for _, *place in rows])
+        self.staging.encoded(
+            target.name,
+            [Encoding(row[0], *place) for row, place in zip(rows, places, strict=True)],
+        )
+        return target
+
+    def _encode(self, encoder: Encoder, files: VectorFiles, progress: Progress) -> None:
+        total = self.staging.count_pending(files.name)
+        if not total:
+            return
+        writer = self._writer(files)
+        try:
+            pending = self.staging.pending(files.name)
+            done = 0
+            if writer.basis is None:
+                done = self._encode_sample(encoder, writer, pending, total, progress)
+            for window in batched(pending, encoder.batch_size * 64):
+                for batch in batched(self._documents(encoder, [p.text for p in window]), 32):
+                    self._acknowledge(writer, [(window[i], e) for i, e in batch])
+                    done += len(batch)
+                    progress("encoding", done, total)
+        finally:
+            writer.close()
+
+    def _encode_sample(
+        self,
+        encoder: Encoder,
+        writer: VectorWriter,
+        pending: Iterator[Pending],
+        total: int,
+        progress: Progress,
+    ) -> int:
+        """Encode the first texts in memory, fit the basis to them, then write them."""
+        sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
+        encoded: list[tuple[Pending, Encoded]] = []
+        for i, vectors in self._documents(encoder, [item.text for item in sample]):
+            encoded.append((sample[i], vectors))
+            progress("encoding", len(encoded), total)
+        writer.fit([vectors for _, vectors in encoded], centred=not encoder.multi_vector)
+        self._acknowledge(writer, encoded)
+        return len(encoded)
+
+    def _documents(self, encoder: Encoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
+        form = late_form(self.settings)
+        return reduced_documents(encoder, texts, form.tokens, self.settings.language)
+
+    def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
+        places = writer.append([vectors for _, vectors in batch])
+        self.staging.encoded(
+            writer.files.name,
+            [Encoding(item.hash, *place) for (item, _), place in zip(batch, places, strict=True)],
+        )
+
+    def _writer(self, files: VectorFiles) -> VectorWriter:
+        sql = "SELECT coalesce(max(row) + 1, 0), coalesce(max(offset + length), 0) FROM encodings"
+        rows, tokens = self.corpus.rows(f"{sql} WHERE encoder = ?", (files.name,))[0]
+        try:
+            return VectorWriter(files, rows=rows, tokens=tokens)
+        except CorruptStore:
+            # The acknowledged vectors are gone; the texts are not.
+            self.staging.forget(files.name)
+            shutil.rmtree(files.folder, ignore_errors=True)
+            raise
