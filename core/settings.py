@@ -83,6 +83,9 @@ class Settings(_Section):
     sparse_encoder: str = ""
     """Name or path of a sentence-transformers ``SparseEncoder`` (SPLADE and its kin) for a fifth
     retriever, ``sparse``; empty for none. ``learn`` does not train it."""
+    ragatouille: str = ""
+    """Name or path of a ColBERT checkpoint whose PLAID index then answers late search; empty for
+    the token vectors of ``encoder``."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
     max_tokens: int = Field(default=256, ge=16, le=32768)

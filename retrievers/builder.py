@@ -7,6 +7,7 @@ between leaves the old generation served and its work kept for the next run.
 
 import json
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -27,7 +28,7 @@ from .late_form import late_form
 from .progress import Progress, quiet
 from .snapshot import read_layout, read_manifest
 from .sparse_build import SparseBuilder, SparseSource
-from .staging import Staging
+from .staging import Staging, encoder_text
 from .vector_build import VectorBuilder
 from .vectors import VectorFiles, vectors_of
 
@@ -47,7 +48,14 @@ class Built(NamedTuple):
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = ("language", "max_tokens", "chunk_tokens", "vector_backend", "sparse_encoder")
+    names = (
+        "language",
+        "max_tokens",
+        "chunk_tokens",
+        "vector_backend",
+        "sparse_encoder",
+        "ragatouille",
+    )
     form = late_form(settings)
     return {name: getattr(settings, name) for name in names} | {
         "vector_url": "server" if settings.vector_url else "workspace",  # it may move
@@ -159,6 +167,7 @@ class Builder:
         collection = collection_of(self.root, self.settings, folder.name)
         on_disk = base if same and not self.settings.vector_url else None
         self._build_dense(folder / "dense", collection, on_disk, files, layout, progress)
+        self._build_plaid(folder / "plaid", base, number, progress)
         stage = stage_of(self.settings, len(layout.ids))
         self._build_stage(stage, folder / "first_stage", base, files, progress)
         manifest = built_from(self.settings) | {
@@ -180,15 +189,12 @@ class Builder:
         self, folder: Path, base: Path | None, number: int, progress: Progress
     ) -> None:
         writer = KeywordWriter(folder, self.settings.language, base and base / "keyword")
-        condition = "d.born = :g AND d.died IS NULL" if base else VISIBLE
-        sql = f"""SELECT p.id, d.title, p.text FROM passages p JOIN documents d
-            ON d.id = p.document WHERE {condition} AND p.id > :after ORDER BY p.id LIMIT 2000"""
         if base:
             writer.remove(self._died(number))
-        after, done = 0, 0
-        while rows := self.corpus.rows(sql, {"g": number, "after": after}):
+        done = 0
+        for rows in self._added(base, number):
             writer.add(rows)
-            after, done = rows[-1][0], done + len(rows)
+            done += len(rows)
             progress("keyword index", done, None)
         writer.commit()
 
@@ -234,6 +240,34 @@ class Builder:
             STAGES[stage], folder, base / "first_stage" if base and same else None, files, places
         )
         progress("late index", 1, 1)
+
+    def _build_plaid(
+        self, folder: Path, base: Path | None, number: int, progress: Progress
+    ) -> None:
+        if not self.settings.ragatouille:
+            return
+        from .plaid import build_plaid, checkpoint_of
+
+        progress("PLAID index", 0, None)
+        before = base / "plaid" if base and (base / "plaid").exists() else None
+        added = (
+            (row, encoder_text(title, text))
+            for rows in self._added(before and base, number)
+            for row, title, text in rows
+        )
+        model = checkpoint_of(self.root, self.settings)
+        died = self._died(number) if before else ()
+        build_plaid(folder, before, model, added, died, self.settings.max_tokens)
+
+    def _added(self, base: Path | None, number: int) -> Iterator[list[tuple[int, str, str]]]:
+        """Read the passages that a generation has and the one before lacks: row, title, text."""
+        condition = "d.born = :g AND d.died IS NULL" if base else VISIBLE
+        sql = f"""SELECT p.id, d.title, p.text FROM passages p JOIN documents d
+            ON d.id = p.document WHERE {condition} AND p.id > :after ORDER BY p.id LIMIT 2000"""
+        after = 0
+        while rows := self.corpus.rows(sql, {"g": number, "after": after}):
+            yield rows
+            after = rows[-1][0]
 
     def _layout(self, files: VectorFiles, number: int, base: Path | None) -> Layout:
         """Point passages to their vectors; those of ``base`` as before if its files are these."""

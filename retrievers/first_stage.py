@@ -82,6 +82,8 @@ def stage_of(settings: Settings, passages: int) -> Stage:
     to lie in memory whole with some 2 kB a passage, is left to who asks for dense or hybrid search,
     and lists that are mapped from disk take its place for late search.
     """
+    if settings.ragatouille:
+        return "union"  # PLAID has stages of its own
     if settings.late_stage != "auto":
         return settings.late_stage
     return "union" if passages < AUTO_CENTROIDS else "centroids"

@@ -150,12 +150,17 @@ class Searcher:
             identifier: A passage's id, or a document's: its best passage is taken.
 
         Raises:
-            ConfigError: The query is empty or too long, or the encoder is a multi-vector model.
+            ConfigError: The query is empty or too long, or late search cannot be explained.
             ToolError: There is no such passage.
         """
         _check(query, "late", "late", 1)
         if not query.strip():
             raise ConfigError("the query is empty", fix="say what to look for")
+        if self.settings.ragatouille:
+            raise ConfigError(
+                "RAGatouille's late search cannot be explained",
+                fix="remove 'ragatouille' from settings.toml, then retrail doctor --rebuild",
+            )
         generation, snapshot = self._serving()
         doc_id, n = self.corpus.open(identifier, generation)
         rows = self.corpus.passage_rows(doc_id, n, generation)

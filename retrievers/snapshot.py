@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from .sparse import SparseIndex
 from .sparse_build import SparseSource, open_index
 from .vectors import DAMAGED, VectorFiles, stored_files
 
+if TYPE_CHECKING:
+    from .plaid import PlaidIndex
+
 By = Literal["keyword", "dense", "late", "sparse", "hybrid"]
 Within = NDArray[np.int64] | None
 
@@ -38,6 +41,7 @@ _BEFORE_CHOICES = {
     "late_tokens": "all",
     "late_stage": "union",
     "sparse_encoder": "",
+    "ragatouille": "",
 } | BEFORE_ENGINES
 """What manifests say that were written before there was a choice."""
 
@@ -142,7 +146,7 @@ class Snapshot:
             candidates = self._proposed(self._stage, query, 4 * depth, within)
         if not len(candidates):
             return Ranked.empty()
-        return self._late.score(self.encode(query).tokens, candidates)
+        return self._score_late(query, candidates)
 
     def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Fuse the rankings of :meth:`rankings`."""
@@ -162,6 +166,8 @@ class Snapshot:
             candidates = np.union1d(candidates, self.sparse(query, depth, within).ids)
         if self._stage is not None:
             candidates = np.union1d(candidates, self._proposed(self._stage, query, depth, within))
+        if self.settings.ragatouille:
+            candidates = np.union1d(candidates, self._plaid.search(query, depth, within).ids)
         if not len(candidates):
             return {}
         known = np.isin(candidates, keyword.ids)
@@ -172,7 +178,7 @@ class Snapshot:
                 np.concatenate([keyword.scores, others.scores]),
             ),
             "dense": self._cosine(query, candidates),
-            "late": self._late.score(self.encode(query).tokens, candidates),
+            "late": self._score_late(query, candidates),
         }
         if has_sparse:
             rankings["sparse"] = self.sparse(query, len(candidates), candidates)
@@ -214,6 +220,11 @@ class Snapshot:
         tokens = self._late.project(self.encode(query).tokens)
         return propose(stage, tokens, self.layout, depth, within)
 
+    def _score_late(self, query: str, candidates: NDArray[np.int64]) -> Ranked:
+        if self.settings.ragatouille:
+            return self._plaid.score(query, candidates)
+        return self._late.score(self.encode(query).tokens, candidates)
+
     def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
         at = self.layout.find(ids)
         rows, vector = self.layout.rows[at], self.encode(query).dense
@@ -233,6 +244,13 @@ class Snapshot:
     @cached_property
     def _sparse(self) -> SparseIndex:
         return open_index(self.folder, self.manifest, self.layout)
+
+    @cached_property
+    def _plaid(self) -> "PlaidIndex":
+        from .plaid import PlaidIndex, checkpoint_of
+
+        model = checkpoint_of(self._root.parent, self.settings)
+        return PlaidIndex(self.folder / "plaid", model)
 
     @cached_property
     def _files(self) -> VectorFiles:

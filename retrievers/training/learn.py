@@ -121,6 +121,10 @@ def learn(
     hyper = hyper or Hyperparameters()
     pooling = hyper.pooling or Pooling.of(index.settings)
     hyper = hyper.model_copy(update={"pooling": pooling})
+    if index.settings.ragatouille and hyper.target != "dense":
+        raise ConfigError(
+            "RAGatouille's late search is not trained here", fix="train the target 'dense'"
+        )
     if swap not in get_args(Swap):
         raise ConfigError(f"unknown swap {swap!r}", fix="use 'reindex' or 'now'")
     mining = mining or MiningOptions()
