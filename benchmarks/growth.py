@@ -47,10 +47,10 @@ class WithoutDense(Builder):
 class GrowthIndex(Index):
     """The product's index, but for the collection where it would take too long."""
 
-    passages = 0
+    size = 0
 
     def _builder(self, staging: Staging) -> Builder:
-        kind = Builder if self.passages <= DENSE_LIMIT else WithoutDense
+        kind = Builder if self.size <= DENSE_LIMIT else WithoutDense
         return kind(self.root, self.corpus, staging, self.settings)
 
 
@@ -67,7 +67,7 @@ def opened(size: int, late_stage: LateStage = "union") -> tuple[GrowthIndex, Sta
     folder = KEPT / str(size)
     folder.mkdir(parents=True, exist_ok=True)
     index = GrowthIndex(folder, settings, cast(Encoder, stand_in))
-    index.passages = size
+    index.size = size
     return index, stand_in
 
 
