@@ -67,8 +67,8 @@ def main() -> None:
         "token; `muvera n` has encodings of n numbers, int8, searched exactly. One core of two, "
         "on which four to seven jobs ran: the times compare stages, they are not what a free "
         "machine takes.\n\nWhy muvera is searched exactly: 5,120 numbers take 5 kB a passage as "
-        "they are read here, and 20 kB in Chroma, which holds single precision in memory, so that a graph "
-        "of them was not tried."
+        "they are read here, and 20 kB in Chroma, which holds single precision in memory, so that "
+        "a graph of them was not tried."
     )
     write_table("first_stages", "First stages against exact MaxSim", header, rows, notes)
 
