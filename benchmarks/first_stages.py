@@ -64,8 +64,11 @@ def main() -> None:
         "Recall of the 10 and the 100 best by exact MaxSim over all passages, fp16 with 192 "
         f"dimensions, {QUERIES} queries: whole questions for wiki-agent (14,298 passages of 103 "
         "token vectors), claims for SciFact (5,183 of 240). `centroids n` probes n lists a query "
-        "token; `muvera n` has encodings of n numbers, int8, searched exactly. One core, shared "
-        "with other work."
+        "token; `muvera n` has encodings of n numbers, int8, searched exactly. One core of two, "
+        "on which four to seven jobs ran: the times compare stages, they are not what a free "
+        "machine takes.\n\nWhy muvera is searched exactly: 5,120 numbers take 5 kB a passage as "
+        "they are read here, and 20 kB in Chroma, which holds single precision in memory, so that "
+        "a graph of them was not tried."
     )
     write_table("first_stages", "First stages against exact MaxSim", header, rows, notes)
 

@@ -16,7 +16,7 @@ PART = {"keyword": "keyword", "dense": "dense", "late": "tokens", "late by centr
 
 HEADER = (
     "passages", "retriever", "built in s", "MB on disk", "first ms", "p50 ms", "p95 ms",
-    "memory MB", "of it anonymous",
+    "processor p50 ms", "p95 ms", "memory MB", "of it anonymous",
 )  # fmt: skip
 
 NOTES = """\
@@ -97,7 +97,7 @@ def _row(found: dict[str, Any], size: int, name: str, result: dict[str, Any]) ->
     }[name]
     disk = size_of[PART[name]] if name in PART else sum(size_of.values())
     disk += stage.get("bytes", 0) if name == "late by centroids" else 0
-    times = (f"{result[key]:.1f}" for key in ("first", "p50", "p95"))
+    times = (f"{result[key]:.1f}" for key in ("first", "p50", "p95", "cpu p50", "cpu p95"))
     memory = (f"{result[key]:.0f}" for key in ("rss", "anonymous"))
     return f"{size:,}", name, f"{seconds:.0f}", f"{disk / 1e6:,.0f}", *times, *memory
 
@@ -131,7 +131,7 @@ def plot(rows: Sequence[Row]) -> None:
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     for axes, column, label in zip(
-        figure.subplots(1, 2), (5, 8), ("p50, ms", "anonymous memory, MB"), strict=True
+        figure.subplots(1, 2), (7, 10), ("p50, ms of one core", "anonymous memory, MB"), strict=True
     ):
         for name in dict.fromkeys(row[1] for row in rows):
             points = [

@@ -53,8 +53,10 @@ class StandIn:
             a, b = np.random.default_rng(n).integers(len(self.texts), size=2)
             first, second = self.texts[a].split(), self.texts[b].split()
             words = first[: len(first) // 2] + second[len(second) // 2 :]
-            title, metadata = f"{a} {b} {n}", {"group": n % 100}
-            yield Document(id=f"p{n}", title=title, text=" ".join(words), metadata=metadata)
+            title = f"{a} {b} {n}"
+            yield Document(
+                id=f"p{n}", title=title, text=" ".join(words), metadata={"group": n % 100}
+            )
 
     def questions(self, count: int) -> list[str]:
         """Return queries: a few words from a passage's middle."""
@@ -91,7 +93,8 @@ class StandIn:
     def _noisy(self, vectors: Vectors, seed: int) -> Vectors:
         start = seed * 7919 % (len(self._noise) - vectors.size)
         noise = self._noise[start : start + vectors.size].reshape(vectors.shape)
-        return _unit(vectors + noise * np.float32(np.sqrt(TOKEN_DIM / vectors.shape[1])))
+        scale = (TOKEN_DIM / vectors.shape[1]) ** 0.5
+        return _unit(np.asarray(vectors + noise * scale, np.float32))
 
 
 def _first_dimensions(snapshot: object, path: Path) -> NDArray[np.float16]:
