@@ -1,6 +1,7 @@
 """Our vector engines against the suite that any engine must pass, and what is theirs alone."""
 
 import os
+import sys
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -272,3 +273,10 @@ def test_named_vectors_must_fit_the_schema():
     with pytest.raises(VectorError, match=r"shape \(1, 7\)"):
         backend.add([1], dense=corpus.dense[:1], multi=[np.ones((1, 7), np.float32)])
     backend.close()
+
+
+def test_qdrant_without_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
+    with pytest.raises(BackendUnavailable, match=r"pip install 'retrail\[qdrant\]'"):
+        QdrantBackend(tmp_path / "kb", "passages", SCHEMA, create=True)
+    assert not (tmp_path / "kb").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from retrail.agents import Workspace
 from retrail.core.documents import Document
 from retrail.core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
 from retrail.core.settings import EMBEDDED_ENCODER, Settings, check_settings, save_settings
@@ -14,8 +15,6 @@ from retrail.retrievers.dense import server_collections
 from retrail.serving import checks
 from retrail.serving.cli import app
 from typer.testing import CliRunner
-
-from retrail import Workspace
 
 SUBJECTS = ["cats that purr", "dogs that herd", "ships at sea", "cells and sugar", "old bridges"]
 DOCUMENTS = [
@@ -129,10 +128,13 @@ def test_a_copy_of_a_workspace_takes_nothing_from_it(
 
 
 @pytest.mark.parametrize("engine", ["chroma", "qdrant"])
-def test_a_lost_server_is_said_and_loses_nothing(tmp_path: Path, engine: Any, opened: Opened):
-    settings = Settings(vector_backend=engine, vector_url=NOWHERE)
+@pytest.mark.parametrize("url", [NOWHERE, "http://127.0.0.1:99999"])
+def test_a_lost_server_is_said_and_loses_nothing(
+    tmp_path: Path, engine: Any, url: str, opened: Opened
+):
+    settings = Settings(vector_backend=engine, vector_url=url)
     index = opened(tmp_path, settings)
-    with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9.*vector_url in settings.toml"):
+    with pytest.raises(BackendUnavailable, match=rf"{url}.*vector_url in settings.toml"):
         index.add(DOCUMENTS)
     assert index.corpus.published() is None
     assert not list((tmp_path / "index").iterdir())

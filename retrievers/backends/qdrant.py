@@ -271,7 +271,10 @@ def _client(place: Path | str, *, writing: bool = False) -> "Generator[QdrantCli
             client = QdrantClient(location=MEMORY)
         else:
             key = os.environ.get(_KEY)
-            client = QdrantClient(url=place, api_key=key, check_compatibility=False, timeout=60)
+            try:
+                client = QdrantClient(url=place, api_key=key, check_compatibility=False, timeout=60)
+            except ValueError as error:  # such as a port that is none
+                raise _unavailable(place, error) from error
         opened.callback(client.close)
         yield client
 
@@ -298,16 +301,20 @@ def _errors(place: Path | str) -> Generator[None]:
     try:
         yield
     except (ApiException, QdrantException) as error:
-        reason = without_key(getattr(error, "source", error), _KEY)
-        raise BackendUnavailable(
-            f"the Qdrant server at {str(place)!r} does not answer as it should ({reason})",
-            install_hint="start it, or mend vector_url in settings.toml or QDRANT_API_KEY",
-        ) from error
+        raise _unavailable(place, getattr(error, "source", error)) from error
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"the dense index {str(place)!r} cannot be written ({error})",
             fix="free disk space and try again; what was encoded is kept",
         ) from error
+
+
+def _unavailable(place: Path | str, reason: object) -> BackendUnavailable:
+    said = without_key(reason, _KEY)
+    return BackendUnavailable(
+        f"the Qdrant server at {str(place)!r} does not answer as it should ({said})",
+        install_hint=f"start it, or mend vector_url in settings.toml or {_KEY}",
+    )
 
 
 def _postpone_syncing(client: "QdrantClient", name: str) -> None:
