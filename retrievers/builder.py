@@ -24,6 +24,7 @@ from .encoder import Encoded, Encoder
 from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
+from .reading import Reading
 from .snapshot import read_layout, read_manifest
 from .staging import Encoding, Pending, Staging
 from .token_reduction import reduced_documents
@@ -56,7 +57,7 @@ def quiet(stage: str, done: int, total: int | None) -> None:
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = ("language", "max_tokens", "chunk_tokens")
+    names = ("language", "max_tokens", "chunk_tokens", *Reading._fields)
     form = late_form(settings)
     return {name: getattr(settings, name) for name in names} | {
         "late_dim": form.dim,

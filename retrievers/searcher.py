@@ -26,9 +26,11 @@ from .explain import Explanation, Tokens, explain
 from .onnx_encoder import OnnxEncoder, TextEncoder
 from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
+from .reading import Reading
 from .similarity_pooling import Pooling
 from .snapshot import REBUILD, By, Snapshot, Within
 from .staging import encoder_text
+from .thought import ThoughtQuery, read_of
 
 Retriever = Literal["keyword", "dense", "late", "filtered", "hybrid"]
 RETRIEVERS: tuple[Retriever, ...] = ("keyword", "dense", "late", "filtered", "hybrid")
@@ -106,6 +108,7 @@ class Searcher:
         where: FilterSource = None,
         rank_by: By = "hybrid",
         order_by: str | None = None,
+        thought: str | None = None,
     ) -> list[Hit]:
         """Find the k best documents, each by its best passage.
 
@@ -117,6 +120,7 @@ class Searcher:
             where: A filter; every retriever sees the same candidates.
             rank_by: The retriever that ranks for ``filtered``.
             order_by: A field to list by for ``filtered``, ``-field`` for descending.
+            thought: What led to the query; read with it where ``query_thought`` is set.
 
         Raises:
             ConfigError: The query is empty or too long, k is below 1, or a name is unknown.
@@ -133,6 +137,8 @@ class Searcher:
         generation, snapshot = self._serving()
         within = self.corpus.candidates(admitted, generation) if admitted else None
         ranker: By = rank_by if by == "filtered" else by
+        if self.settings.query_thought and thought and thought.strip():
+            query = ThoughtQuery(query, thought)
         return self._hits(self._documents(snapshot, ranker, query, k, within), by)
 
     def search_in(self, snapshot: Snapshot, query: str, by: By, k: int) -> list[Hit]:
@@ -277,6 +283,7 @@ class Searcher:
             str(local) if (local / "modules.json").exists() else name,
             max_tokens=self.settings.max_tokens,
             precision=self.settings.precision,
+            reading=Reading.of(self.settings),
         )
         encoder.name = name
         return encoder
@@ -323,7 +330,8 @@ class Searcher:
                 encode = loaded()
             return encode(query)
 
-        return lru_cache(maxsize=256)(encode)
+        cached = lru_cache(maxsize=256)(encode)
+        return lambda query: cached(read_of(query))
 
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""
