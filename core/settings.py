@@ -75,6 +75,16 @@ class Settings(_Section):
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
+    query_prefix: str | None = Field(default=None, max_length=2000)
+    """Put before queries, as ``"query: "`` for E5; the model's own prompt if not given. A
+    multi-vector model keeps its marker in front."""
+    document_prefix: str | None = Field(default=None, max_length=2000)
+    """The same for passages."""
+    query_thought: bool = False
+    """Dense and late search read an agent's thought in front of its query, as AgentIR is trained
+    to. ``max_tokens`` must hold both: what is beyond it is not read."""
+    dense_dim: int | None = Field(default=None, ge=8)
+    """First components of a dense vector that are kept, for models trained for it (Matryoshka)."""
     vector_backend: Literal["chroma", "qdrant"] = "chroma"
     """The engine of dense retrieval."""
     vector_url: str = Field(default="", pattern=r"^$|^https?://[^\s/@?#]+/?$")

@@ -26,6 +26,7 @@ from .keyword import KeywordWriter
 from .late import Layout
 from .late_form import late_form
 from .progress import Progress, quiet
+from .reading import Reading
 from .snapshot import read_layout, read_manifest
 from .sparse_build import SparseBuilder, SparseSource
 from .staging import Staging, encoder_text
@@ -48,14 +49,8 @@ class Built(NamedTuple):
 
 def built_from(settings: Settings) -> dict[str, Any]:
     """Return the settings an index depends on, as its manifest keeps them."""
-    names = (
-        "language",
-        "max_tokens",
-        "chunk_tokens",
-        "vector_backend",
-        "sparse_encoder",
-        "ragatouille",
-    )
+    read = ("language", "max_tokens", "chunk_tokens", *Reading._fields)
+    names = (*read, "vector_backend", "sparse_encoder", "ragatouille")
     form = late_form(settings)
     return {name: getattr(settings, name) for name in names} | {
         "vector_url": "server" if settings.vector_url else "workspace",  # it may move

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError
 from .checkpoint import load_model
 from .multi_vector import limit_document, positions_of, scored_spans
+from .reading import Reading, shortened
 from .token_spans import TokenSpan, spans_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Encoder:
         max_tokens: int = 256,
         precision: str = "auto",
         batch_size: int = 32,
+        reading: Reading = Reading(),  # noqa: B008  (immutable)
     ) -> None:
         """Wrap a model that is already in memory.
 
@@ -64,17 +66,20 @@ class Encoder:
             max_tokens: Tokens of a text that are read.
             precision: ``auto``, ``float32`` or ``bfloat16``; concerns documents only.
             batch_size: Texts a forward pass.
+            reading: Prefixes that replace the model's prompts, and the dense dimension.
         """
         self.model = model
         self.name = name
         self.batch_size = batch_size
         self.forward_passes = 0
         self.texts_encoded = 0
+        self.reading = reading
         self._precision = precision
         self._lock = threading.Lock()
         self.multi_vector = type(model).__name__ == "MultiVectorEncoder"
         model.max_seq_length = min(max_tokens, positions_of(model) or max_tokens)
         limit_document(model, max_tokens)
+        model.prompts = reading.prompts(model.prompts or {}, marked=self.multi_vector)
         backend = getattr(model.tokenizer, "backend_tokenizer", None)
         if backend is not None:
             # Some packages ship a tokenizer that pads every text to a fixed length.
@@ -83,14 +88,22 @@ class Encoder:
         model.eval()
 
     @classmethod
-    def load(cls, name: str, *, max_tokens: int = 256, precision: str = "auto") -> "Encoder":
+    def load(
+        cls,
+        name: str,
+        *,
+        max_tokens: int = 256,
+        precision: str = "auto",
+        reading: Reading = Reading(),  # noqa: B008  (immutable)
+    ) -> "Encoder":
         """Load a model by name or path.
 
         Raises:
             ConfigError: Nothing loadable is there, or what is there gives no vectors to search by.
             BackendUnavailable: The embedded weights are not installed.
         """
-        encoder = cls(load_model(name), name, max_tokens=max_tokens, precision=precision)
+        model = load_model(name)
+        encoder = cls(model, name, max_tokens=max_tokens, precision=precision, reading=reading)
         encoder._probe()
         return encoder
 
@@ -106,6 +119,8 @@ class Encoder:
             digest.update(key.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().float().numpy().tobytes())
         digest.update(str(self.model.max_seq_length).encode())
+        if self.reading.dense_dim is not None:
+            digest.update(f"dense_dim {self.reading.dense_dim}".encode())
         return digest.hexdigest()
 
     @property
@@ -210,16 +225,16 @@ class Encoder:
             self.forward_passes += 1
             self.texts_encoded += len(texts)
             encode = self._multi_vector if self.multi_vector else self._bi_encoder
-            return [self._finite(encoded) for encoded in encode(texts, kind)]
+            return [self._checked(encoded) for encoded in encode(texts, kind)]
 
-    def _finite(self, encoded: Encoded) -> Encoded:
-        """Return vectors that are numbers; a sum tells, as those of unit vectors are finite."""
+    def _checked(self, encoded: Encoded) -> Encoded:
+        """Return vectors to keep, if they are numbers; sums of unit vectors are finite."""
         if not np.isfinite(encoded.tokens.sum() + encoded.dense.sum()):
             raise ConfigError(
                 f"encoder {self.name!r} gives vectors that are not finite numbers",
                 fix="restore its weights, or set precision = 'float32' if they overflow",
             )
-        return encoded
+        return Encoded(shortened(encoded.dense, self.reading.dense_dim), encoded.tokens)
 
     def _bi_encoder(self, texts: list[str], kind: Kind) -> list[Encoded]:
         import torch

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoder import Encoded, Kind
+from .reading import shortened
 from .scoring_card import ScoringCard, TokenBatch
 from .token_spans import TokenSpan, spans_of
 
@@ -57,6 +58,8 @@ class Card(NamedTuple):
     prompts: dict[str, str]
     scoring: ScoringCard | None = None
     """Of a multi-vector model."""
+    dense_dim: int | None = None
+    """Components of a dense vector that are kept; all for None."""
 
     def save(self, folder: Path) -> None:
         """Write it beside the model."""
@@ -133,9 +136,10 @@ class OnnxEncoder:
         outputs: Any = self._session.run(given, {name: features[name] for name in wanted})
         tokens: NDArray[np.float32] = outputs[0]
         if self.card.scoring:
-            return [_pooled(tokens[i][kept]) for i, kept in enumerate(read.scored)]
-        dense: NDArray[np.float32] = outputs[1]
-        return [Encoded(dense[i], tokens[i][kept]) for i, kept in enumerate(read.scored)]
+            found = [_pooled(tokens[i][kept]) for i, kept in enumerate(read.scored)]
+        else:
+            found = [Encoded(outputs[1][i], tokens[i][kept]) for i, kept in enumerate(read.scored)]
+        return [Encoded(shortened(e.dense, self.card.dense_dim), e.tokens) for e in found]
 
     def _read(self, texts: list[str], kind: Kind) -> TokenBatch:
         prompt = self.card.prompts.get(kind) or ""

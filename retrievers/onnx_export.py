@@ -86,6 +86,7 @@ def _write(encoder: Encoder, folder: Path) -> Card:
         pad_token=tokenizer.pad_token,
         prompts={kind: text for kind, text in (model.prompts or {}).items() if text},
         scoring=scoring,
+        dense_dim=encoder.reading.dense_dim,
     )
     card.save(folder)
     return card

@@ -27,10 +27,12 @@ from .learned_fusion import fused
 from .onnx_encoder import OnnxEncoder, TextEncoder
 from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
+from .reading import Reading
 from .similarity_pooling import Pooling
 from .snapshot import REBUILD, By, Snapshot, Within
 from .sparse_build import SparseSource
 from .staging import encoder_text
+from .thought import ThoughtQuery, read_of
 
 Retriever = Literal["keyword", "dense", "late", "sparse", "filtered", "hybrid"]
 RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
@@ -109,6 +111,7 @@ class Searcher:
         where: FilterSource = None,
         rank_by: By = "hybrid",
         order_by: str | None = None,
+        thought: str | None = None,
     ) -> list[Hit]:
         """Find the k best documents, each by its best passage.
 
@@ -120,6 +123,7 @@ class Searcher:
             where: A filter; every retriever sees the same candidates.
             rank_by: The retriever that ranks for ``filtered``.
             order_by: A field to list by for ``filtered``, ``-field`` for descending.
+            thought: What led to the query; read with it where ``query_thought`` is set.
 
         Raises:
             ConfigError: The query is empty or too long, k is below 1, or a name is unknown.
@@ -136,6 +140,8 @@ class Searcher:
         generation, snapshot = self._serving()
         within = self.corpus.candidates(admitted, generation) if admitted else None
         ranker: By = rank_by if by == "filtered" else by
+        if self.settings.query_thought and thought and thought.strip():
+            query = ThoughtQuery(query, thought)
         return self._hits(self._documents(snapshot, ranker, query, k, within), by)
 
     def search_in(self, snapshot: Snapshot, query: str, by: By, k: int) -> list[Hit]:
@@ -285,6 +291,7 @@ class Searcher:
             str(local) if (local / "modules.json").exists() else name,
             max_tokens=self.settings.max_tokens,
             precision=self.settings.precision,
+            reading=Reading.of(self.settings),
         )
         encoder.name = name
         return encoder
@@ -333,7 +340,8 @@ class Searcher:
                 encode = loaded()
             return encode(query)
 
-        return lru_cache(maxsize=256)(encode)
+        cached = lru_cache(maxsize=256)(encode)
+        return lambda query: cached(read_of(query))
 
     def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
         """Keep each document's best passage, looking deeper until there are k documents."""

@@ -117,6 +117,11 @@ class Recorder:
         """Keep a thought for the next step, if that brings none of its own."""
         self._thought = thought or None
 
+    @property
+    def thought(self) -> str | None:
+        """What was thought for the next step."""
+        return self._thought
+
     @contextmanager
     def step(
         self, action: Action, tool: str | None, args: dict[str, Any], thought: str | None = None

@@ -52,7 +52,13 @@ class Session:
         args = {"query": query, "k": k, "where": shown or None, "order_by": order_by}
         with self.recorder.step("search", by, args, thought) as draft:
             hits = self.index.search(
-                query, by=by, k=k, where=where, rank_by=rank_by, order_by=order_by
+                query,
+                by=by,
+                k=k,
+                where=where,
+                rank_by=rank_by,
+                order_by=order_by,
+                thought=thought or self.recorder.thought,
             )
             draft.observation = Observation(
                 hits=[

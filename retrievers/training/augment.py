@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...core.trajectories import Level, Signal, Trajectory
+from ..thought import reasoning_query
 from .examples import normalise
 from .openings import query_of
 from .options import MiningOptions, Questions
@@ -36,15 +37,6 @@ def augmented(
             for (question, s), known in zip(runs, thoughts, strict=True)
         ]
     return [(question, signals) for question, signals in more if signals]
-
-
-def reasoning_query(thought: str, query: str) -> str:
-    r"""Write a query with the reasoning that led to it, in AgentIR's form.
-
-    >>> reasoning_query("I need the year.", "bridge built")
-    'Reasoning: I need the year.\n\nQuery: bridge built'
-    """
-    return f"Reasoning: {thought}\n\nQuery: {query}"
 
 
 def thoughts_of(trajectory: Trajectory) -> dict[str, str]:

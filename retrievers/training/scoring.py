@@ -114,7 +114,9 @@ class Frozen:
         return Texts(dense, tokens, mask)
 
     def project(self, queries: Texts) -> Texts:
-        """Map queries' token vectors to where the frozen ones are."""
+        """Map queries' vectors to where the frozen ones are."""
+        dense = queries.dense[:, : self._dense.shape[1]]  # fewer than the model's, if so set
+        queries = queries._replace(dense=normalize(dense, dim=-1))
         if self._basis is None or self._tokens is None:
             return queries
         mean, axes = (part.to(queries.tokens) for part in self._basis)

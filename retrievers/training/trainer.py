@@ -155,7 +155,8 @@ def _save(model: Any, base: Encoder, target: Path, hyper: Hyperparameters) -> No
         model.save_pretrained(str(target), create_model_card=False)
         return
     model.save_pretrained(str(target / ENCODER), create_model_card=False)
-    trained = Encoder.load(str(target / ENCODER), max_tokens=base.model.max_seq_length or 256)
+    limit = base.model.max_seq_length or 256
+    trained = Encoder.load(str(target / ENCODER), max_tokens=limit, reading=base.reading)
     QuerySide(kind="encoder", passages=base.fingerprint, model=trained.fingerprint).save(target)
 
 
