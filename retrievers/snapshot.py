@@ -17,6 +17,7 @@ from ..core.errors import CorruptStore
 from ..core.settings import Settings
 from .dense import DenseIndex
 from .encoder import Encoded, Vectors
+from .expansion import SEEDS, joined, neighbours
 from .fusion import fuse
 from .keyword import KeywordIndex
 from .late import LateScorer, Layout
@@ -81,15 +82,18 @@ class Snapshot:
         """Where each passage's vectors lie."""
         return read_layout(self.folder)
 
-    def rank(self, by: By, query: str, k: int, within: Within = None) -> Ranked:
+    def rank(
+        self, by: By, query: str, k: int, within: Within = None, expand: int | None = None
+    ) -> Ranked:
         """Rank passages, at most k (late and hybrid: at most what their candidates hold)."""
         if by == "keyword":
             return self.keyword(query, k, within)
         if by == "dense":
             return self.dense(query, k, within)
         depth = max(k, self.settings.candidates)
-        rank = self.late if by == "late" else self.hybrid
-        return rank(query, depth, within).top(k)
+        if by == "late":
+            return self.late(query, depth, within).top(k)
+        return self.hybrid(query, depth, within, expand).top(k)
 
     def keyword(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by BM25."""
@@ -97,14 +101,16 @@ class Snapshot:
 
     def dense(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by cosine of the dense vectors."""
-        vector = self.encode(query).dense
+        return self._nearest(self.encode(query).dense, k, within)
+
+    def _nearest(self, vector: Vectors, k: int, within: Within) -> Ranked:
         among = self.layout.ids if within is None else within
         if self._dense.takes(within):
             found = self._dense.search(vector, k, within)
             # Chroma's graph may not reach all of many equal vectors.
             if len(found.ids) == min(k, len(among)):
                 return found
-        return self._cosine(query, among).top(k)
+        return self._cosine(vector, among).top(k)
 
     def late(self, query: str, depth: int, within: Within = None) -> Ranked:
         """Rank the candidates of dense ∪ keyword, ``depth`` from each, by exact MaxSim."""
@@ -113,20 +119,45 @@ class Snapshot:
             return Ranked.empty()
         return self._late.score(self.encode(query).tokens, candidates)
 
-    def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
+    def hybrid(
+        self, query: str, depth: int, within: Within = None, expand: int | None = None
+    ) -> Ranked:
         """Fuse keyword, dense and late scores of the candidates of dense ∪ keyword."""
-        rankings = self.rankings(query, depth, within)
-        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
+        return self._fused(self.rankings(query, depth, within, expand))
 
-    def rankings(self, query: str, depth: int, within: Within = None) -> dict[str, Ranked]:
+    def rankings(
+        self, query: str, depth: int, within: Within = None, expand: int | None = None
+    ) -> dict[str, Ranked]:
         """Rank the candidates of dense ∪ keyword, ``depth`` from each, by all three.
 
         Each candidate gets its true score from all three, whoever proposed it; one that holds no
         word of the query has none by keyword.
+
+        Args:
+            query: What to look for.
+            depth: Candidates of each.
+            within: Row ids that a filter admits.
+            expand: Neighbours of each of the best that join; as the settings say if not given.
         """
         keyword, candidates = self._candidates(query, depth, within)
         if not len(candidates):
             return {}
+        found = self._rankings(query, candidates, keyword)
+        count = self.settings.expand if expand is None else expand
+        if not count:
+            return found
+        best = self.dense_vectors(self._fused(found).ids[:SEEDS])
+        more = neighbours(best, count, lambda v, k: self._nearest(v, k, within), candidates)
+        return joined(found, self._rankings(query, more, Ranked.empty())) if len(more) else found
+
+    def _fused(self, rankings: dict[str, Ranked]) -> Ranked:
+        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
+
+    def _rankings(
+        self, query: str, candidates: NDArray[np.int64], keyword: Ranked
+    ) -> dict[str, Ranked]:
+        """Rank candidates by all three, of which some are ranked by keyword already."""
+        encoded = self.encode(query)
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
         return {
@@ -134,8 +165,8 @@ class Snapshot:
                 np.concatenate([keyword.ids, others.ids]),
                 np.concatenate([keyword.scores, others.scores]),
             ),
-            "dense": self._cosine(query, candidates),
-            "late": self._late.score(self.encode(query).tokens, candidates),
+            "dense": self._cosine(encoded.dense, candidates),
+            "late": self._late.score(encoded.tokens, candidates),
         }
 
     def similarities(self, query: str, row: int, tokens: Vectors | None = None) -> Vectors:
@@ -168,10 +199,14 @@ class Snapshot:
             return keyword, within
         return keyword, np.union1d(keyword.ids, self.dense(query, depth, within).ids)
 
-    def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
+    def dense_vectors(self, ids: NDArray[np.int64]) -> Vectors:
+        """Return the dense vectors of passages by row id, in the order of the ids."""
+        return self._dense_vectors[self.layout.rows[self.layout.find(ids)]]
+
+    def _cosine(self, vector: Vectors, ids: NDArray[np.int64]) -> Ranked:
         at = self.layout.find(ids)
         vectors = self._dense_vectors[self.layout.rows[at]]
-        return Ranked.of(self.layout.ids[at], vectors @ self.encode(query).dense)
+        return Ranked.of(self.layout.ids[at], vectors @ vector)
 
     @cached_property
     def _keyword(self) -> KeywordIndex:
