@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 
 from ..core.documents import Document, Hit
 from ..core.errors import ConfigError, WorkspaceNotFound
-from ..core.settings import Budget, check_settings, load_settings, save_settings
+from ..core.settings import Budget, Diversify, check_settings, load_settings, save_settings
 from ..core.trajectories import Step, Trajectory
 from ..retrievers.index import AddReport, FilterSource, Retriever
 from ..retrievers.progress import Progress, quiet
@@ -146,9 +146,22 @@ class Workspace(Doors):
         where: FilterSource = None,
         rank_by: By = "hybrid",
         order_by: str | None = None,
+        diversify: Diversify | None = None,
+        diversify_lambda: float | None = None,
+        expand: int | None = None,
     ) -> list[Hit]:
         """Find the k best documents; see :meth:`Index.search`."""
-        return self.index.search(query, by=by, k=k, where=where, rank_by=rank_by, order_by=order_by)
+        return self.index.search(
+            query,
+            by=by,
+            k=k,
+            where=where,
+            rank_by=rank_by,
+            order_by=order_by,
+            diversify=diversify,
+            diversify_lambda=diversify_lambda,
+            expand=expand,
+        )
 
     async def asearch(self, query: str, **options: Any) -> list[Hit]:
         """Search without blocking the event loop."""

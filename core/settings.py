@@ -21,6 +21,7 @@ GateTest = Literal["randomisation", "bootstrap"]
 LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
 LatePooling = Literal["max", "topk", "softmax"]
 LateStage = Literal["auto", "union", "centroids", "muvera"]
+Diversify = Literal["none", "mmr", "coverage"]
 
 
 class _Section(BaseModel):
@@ -128,6 +129,12 @@ class Settings(_Section):
     """Where a version serves that ``learn --mode fusion`` made, its weights take their place."""
     boosts: dict[str, float] = Field(default_factory=lambda: {"title": 0.0})
     """Added to a hybrid score in proportion to the field's words that the query holds."""
+    expand: int = Field(default=0, ge=0, le=100)
+    """Nearest passages of each of the ten best candidates that hybrid search scores as well."""
+    diversify: Diversify = "none"
+    """How hybrid search chooses among its candidates, so that hits do not repeat each other."""
+    diversify_lambda: float = Field(default=0.7, ge=0, le=1)
+    """Of diversify: 1 looks at relevance only, 0 only at what earlier hits lack."""
     record: bool = True
     """Keep trajectories."""
     max_document_mb: int = Field(default=100, ge=1)

@@ -17,8 +17,8 @@ from ..core.documents import Hit, Passage, split_passage_id
 from ..core.errors import ConfigError, CorruptStore, IndexMismatch
 from ..core.filters import Comparison, Filter, parse_filter
 from ..core.schema import MetadataSchema
-from ..core.settings import Settings
-from .boosts import boost
+from ..core.settings import Diversify, Settings
+from .best_documents import HybridOptions, best_documents
 from .builder import built_from
 from .corpus import Corpus, Published
 from .encoder import Encoded, Encoder
@@ -29,7 +29,7 @@ from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
 from .reading import Reading
 from .similarity_pooling import Pooling
-from .snapshot import REBUILD, By, Snapshot, Within
+from .snapshot import REBUILD, By, Snapshot
 from .sparse_build import SparseSource
 from .staging import encoder_text
 from .thought import ThoughtQuery, read_of
@@ -111,6 +111,9 @@ class Searcher:
         where: FilterSource = None,
         rank_by: By = "hybrid",
         order_by: str | None = None,
+        diversify: Diversify | None = None,
+        diversify_lambda: float | None = None,
+        expand: int | None = None,
         thought: str | None = None,
     ) -> list[Hit]:
         """Find the k best documents, each by its best passage.
@@ -123,13 +126,21 @@ class Searcher:
             where: A filter; every retriever sees the same candidates.
             rank_by: The retriever that ranks for ``filtered``.
             order_by: A field to list by for ``filtered``, ``-field`` for descending.
+            diversify: Of hybrid search, see ``diversify``; as the settings say if not given.
+            diversify_lambda: Of it, from 0 to 1; as the settings say if not given.
+            expand: Neighbours of each of the best candidates of hybrid search that become
+                candidates too, see ``expansion``; as the settings say if not given.
             thought: What led to the query; read with it where ``query_thought`` is set.
 
         Raises:
-            ConfigError: The query is empty or too long, k is below 1, or a name is unknown.
+            ConfigError: The query is empty or too long, k is below 1, or an option is unknown,
+                out of range, or of another retriever.
             FilterError: The filter is malformed or names an unknown field.
         """
         _check(query, by, rank_by, k)
+        ranker: By = rank_by if by == "filtered" else by
+        options = HybridOptions(diversify, diversify_lambda, expand)
+        options.check(ranker)
         admitted = self.filter(where)
         if by == "filtered" and admitted is None:
             raise ConfigError("filtered search needs a filter", fix="pass where=…")
@@ -139,14 +150,14 @@ class Searcher:
             raise ConfigError("the query is empty", fix="say what to look for")
         generation, snapshot = self._serving()
         within = self.corpus.candidates(admitted, generation) if admitted else None
-        ranker: By = rank_by if by == "filtered" else by
         if self.settings.query_thought and thought and thought.strip():
             query = ThoughtQuery(query, thought)
-        return self._hits(self._documents(snapshot, ranker, query, k, within), by)
+        ranked = best_documents(snapshot, self.corpus, ranker, query, k, within, options)
+        return self._hits(ranked, by)
 
     def search_in(self, snapshot: Snapshot, query: str, by: By, k: int) -> list[Hit]:
         """Search a given generation, such as a candidate that does not serve yet."""
-        return self._hits(self._documents(snapshot, by, query, k, None), by)
+        return self._hits(best_documents(snapshot, self.corpus, by, query, k), by)
 
     def explain(self, query: str, identifier: str) -> Explanation:
         """Say which words of a passage give it its late score.
@@ -342,20 +353,6 @@ class Searcher:
 
         cached = lru_cache(maxsize=256)(encode)
         return lambda query: cached(read_of(query))
-
-    def _documents(self, snapshot: Snapshot, by: By, query: str, k: int, within: Within) -> Ranked:
-        """Keep each document's best passage, looking deeper until there are k documents."""
-        depth = k if snapshot.manifest["chunk_tokens"] == 0 else 2 * k
-        boosts = snapshot.settings.boosts if by == "hybrid" else {}
-        while True:
-            ranked = snapshot.rank(by, query, depth, within)
-            if any(boosts.values()):
-                ranked = boost(ranked, query, boosts, self.corpus.passages(ranked.ids.tolist()))
-            _, first = np.unique(snapshot.documents(ranked.ids), return_index=True)
-            if len(first) >= k or len(ranked.ids) < depth:
-                keep = np.sort(first)[:k]
-                return Ranked(ranked.ids[keep], ranked.scores[keep])
-            depth *= 4
 
     def _list(self, where: Filter | None, k: int, order_by: str | None) -> list[Hit]:
         if order_by:

@@ -18,6 +18,7 @@ from ..core.settings import Settings
 from .backends.base import VectorBackend
 from .dense import BEFORE_ENGINES, open_dense
 from .encoder import Encoded, Vectors
+from .expansion import SEEDS, joined, neighbours
 from .first_stage import STAGES, FirstStage, open_stage, propose
 from .fusion import fuse
 from .keyword import KeywordIndex
@@ -105,7 +106,9 @@ class Snapshot:
         """Where each passage's vectors lie."""
         return read_layout(self.folder)
 
-    def rank(self, by: By, query: str, k: int, within: Within = None) -> Ranked:
+    def rank(
+        self, by: By, query: str, k: int, within: Within = None, expand: int | None = None
+    ) -> Ranked:
         """Rank passages, at most k (late and hybrid: at most what their candidates hold)."""
         if by == "keyword":
             return self.keyword(query, k, within)
@@ -114,8 +117,9 @@ class Snapshot:
         if by == "sparse":
             return self.sparse(query, k, within)
         depth = max(k, self.settings.candidates)
-        rank = self.late if by == "late" else self.hybrid
-        return rank(query, depth, within).top(k)
+        if by == "late":
+            return self.late(query, depth, within).top(k)
+        return self.hybrid(query, depth, within, expand).top(k)
 
     def keyword(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by BM25."""
@@ -123,10 +127,13 @@ class Snapshot:
 
     def dense(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by cosine of the dense vectors: all by the vector engine, some exactly."""
+        return self._nearest(self.encode(query).dense, k, within)
+
+    def _nearest(self, vector: Vectors, k: int, within: Within) -> Ranked:
         # Comparing with each of a few thousand costs less than sending their ids to an engine.
         if within is not None:
-            return self._cosine(query, within).top(k)
-        return self._dense.search(self.encode(query).dense, k)
+            return self._cosine(vector, within).top(k)
+        return self._dense.search(vector, k)
 
     def sparse(self, query: str, k: int, within: Within = None) -> Ranked:
         """Rank by inner product of learned term weights."""
@@ -148,21 +155,29 @@ class Snapshot:
             return Ranked.empty()
         return self._score_late(query, candidates)
 
-    def hybrid(self, query: str, depth: int, within: Within = None) -> Ranked:
+    def hybrid(
+        self, query: str, depth: int, within: Within = None, expand: int | None = None
+    ) -> Ranked:
         """Fuse the rankings of :meth:`rankings`."""
-        rankings = self.rankings(query, depth, within)
-        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
+        return self._fused(self.rankings(query, depth, within, expand))
 
-    def rankings(self, query: str, depth: int, within: Within = None) -> dict[str, Ranked]:
+    def rankings(
+        self, query: str, depth: int, within: Within = None, expand: int | None = None
+    ) -> dict[str, Ranked]:
         """Rank the candidates of all retrievers, ``depth`` from each, by each of them.
 
         Keyword and dense propose and, where there is one, the first stage of late interaction and
         the sparse encoder. Each candidate gets its true score from all, whoever proposed it; one
         that holds no word of the query has none by keyword.
+
+        Args:
+            query: What to look for.
+            depth: Candidates of each.
+            within: Row ids that a filter admits.
+            expand: Neighbours of each of the best that join; as the settings say if not given.
         """
         keyword, candidates = self._candidates(query, depth, within)
-        has_sparse = bool(self.manifest.get("sparse"))
-        if has_sparse:
+        if self.manifest.get("sparse"):
             candidates = np.union1d(candidates, self.sparse(query, depth, within).ids)
         if self._stage is not None:
             candidates = np.union1d(candidates, self._proposed(self._stage, query, depth, within))
@@ -170,6 +185,21 @@ class Snapshot:
             candidates = np.union1d(candidates, self._plaid.search(query, depth, within).ids)
         if not len(candidates):
             return {}
+        found = self._rankings(query, candidates, keyword)
+        count = self.settings.expand if expand is None else expand
+        if not count:
+            return found
+        best = self.dense_vectors(self._fused(found).ids[:SEEDS])
+        more = neighbours(best, count, lambda v, k: self._nearest(v, k, within), candidates)
+        return joined(found, self._rankings(query, more, Ranked.empty())) if len(more) else found
+
+    def _fused(self, rankings: dict[str, Ranked]) -> Ranked:
+        return fuse(rankings, self.settings.weights.model_dump(), self.settings.fusion)
+
+    def _rankings(
+        self, query: str, candidates: NDArray[np.int64], keyword: Ranked
+    ) -> dict[str, Ranked]:
+        """Rank candidates by each retriever; some are ranked by keyword already."""
         known = np.isin(candidates, keyword.ids)
         others = self.keyword(query, len(candidates), candidates[~known])
         rankings = {
@@ -177,10 +207,10 @@ class Snapshot:
                 np.concatenate([keyword.ids, others.ids]),
                 np.concatenate([keyword.scores, others.scores]),
             ),
-            "dense": self._cosine(query, candidates),
+            "dense": self._cosine(self.encode(query).dense, candidates),
             "late": self._score_late(query, candidates),
         }
-        if has_sparse:
+        if self.manifest.get("sparse"):
             rankings["sparse"] = self.sparse(query, len(candidates), candidates)
         return rankings
 
@@ -225,11 +255,14 @@ class Snapshot:
             return self._plaid.score(query, candidates)
         return self._late.score(self.encode(query).tokens, candidates)
 
-    def _cosine(self, query: str, ids: NDArray[np.int64]) -> Ranked:
+    def dense_vectors(self, ids: NDArray[np.int64]) -> Vectors:
+        """Return the dense vectors of passages by row id, in the order of the ids."""
+        return self._dense_vectors[self.layout.rows[self.layout.find(ids)]]
+
+    def _cosine(self, vector: Vectors, ids: NDArray[np.int64]) -> Ranked:
         at = self.layout.find(ids)
-        rows, vector = self.layout.rows[at], self.encode(query).dense
         # Part by part, as together the vectors of many may not fit into memory.
-        parts = np.array_split(rows, max(1, len(rows) // _COSINES))
+        parts = np.array_split(self.layout.rows[at], max(1, len(at) // _COSINES))
         scores = [self._dense_vectors[part] @ vector for part in parts]
         return Ranked.of(self.layout.ids[at], np.concatenate(scores))
 

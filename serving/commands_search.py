@@ -9,7 +9,7 @@ import typer
 from ..core.errors import ConfigError
 from .console import Output, clean, one_line
 from .errors import Failed
-from .options import DEFAULT_WORKSPACE, By, JsonOption, RankBy, WorkspaceOption
+from .options import DEFAULT_WORKSPACE, By, DiversifyBy, JsonOption, RankBy, WorkspaceOption
 from .queries import Query, read_queries
 
 if TYPE_CHECKING:
@@ -46,6 +46,32 @@ def search(
         str | None,
         typer.Option(metavar="FIELD", help="List by this field; -FIELD for descending."),
     ] = None,
+    diversify: Annotated[
+        DiversifyBy | None,
+        typer.Option(
+            help="Hybrid search: choose hits that do not repeat each other.",
+            show_default="as the settings say",
+        ),
+    ] = None,
+    diversify_lambda: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            min=0,
+            max=1,
+            help="Of --diversify; 1: relevance only, 0: only what earlier hits lack.",
+            show_default="as the settings say",
+        ),
+    ] = None,
+    expand: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Hybrid search: also score the N passages nearest to each of the best.",
+            show_default="as the settings say",
+        ),
+    ] = None,
     queries: Annotated[
         Path | None, typer.Option(metavar="FILE", help="BEIR queries instead of QUERY.")
     ] = None,
@@ -60,7 +86,14 @@ def search(
 
     out = Output(as_json=as_json)
     _check_options(query, queries, run, by, order_by)
-    options: dict[str, Any] = {"by": by.value, "rank_by": rank_by.value, "order_by": order_by}
+    options: dict[str, Any] = {
+        "by": by.value,
+        "rank_by": rank_by.value,
+        "order_by": order_by,
+        "diversify": diversify and diversify.value,
+        "diversify_lambda": diversify_lambda,
+        "expand": expand,
+    }
     with Workspace.open(workspace) as opened:
         options["where"] = opened.index.filter(where)
         if queries is not None and run is not None:

@@ -37,6 +37,14 @@ class By(StrEnum):
     HYBRID = "hybrid"
 
 
+class DiversifyBy(StrEnum):
+    """How hits are kept from repeating each other."""
+
+    NONE = "none"
+    MMR = "mmr"
+    COVERAGE = "coverage"
+
+
 class RankBy(StrEnum):
     """Retrievers that can rank what a filter admits."""
 

@@ -10,7 +10,7 @@ candidates ``N_i`` by
 with ``c_i`` the signal's weight and ``w₀`` what serves: InfoNCE over the candidates, in as many
 numbers as a hand could set, and convex. ``N_i`` is all that no run found useful for the query, and
 not only what was shown and rejected or passed over: what was shown had been chosen by one ranking,
-which is unlearned if it alone gives the negatives (measured in ``benchmarks/fusion.py``).
+which loses its weight if it alone gives the negatives (see ``benchmarks/fusion.py``).
 """
 
 from collections import Counter, defaultdict
