@@ -147,10 +147,12 @@ class Index(Searcher):
             progress: Is told about encoding and building.
         """
         with self._writing() as staging:
-            self._check_weights(encoder.name)  # it was loaded before the lock: they may be pruned
+            self.encoders.check_weights(
+                encoder.name
+            )  # it was loaded before the lock: they may be pruned
             if publish:
                 self._publish(staging, progress)
-            encode = self.query_side(query, encoder) if query else encoder.query
+            encode = self.encoders.query_side(query, encoder) if query else encoder.query
             builder = self._builder(staging)
             built = builder.build(encoder, progress=progress)
             vectors = self.root / "vectors"
@@ -163,7 +165,7 @@ class Index(Searcher):
                 candidate.snapshot.close()
                 if candidate.wanted:
                     builder.publish(built, query)
-                    self._loaded = encoder
+                    self.encoders.loaded = encoder
                 else:
                     builder.discard(built)
 
@@ -212,7 +214,7 @@ class Index(Searcher):
                 progress("cutting", done, len(names))
             builder = self._builder(staging)
             number = builder.publish(builder.build(encoder, fresh=True, progress=progress))
-            self._loaded = encoder
+            self.encoders.loaded = encoder
             return number
 
     def _publish(self, staging: Staging, progress: Progress) -> int:

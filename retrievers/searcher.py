@@ -5,8 +5,7 @@ notices a new one at its next search. Queries are encoded once, however many ret
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, get_args
@@ -14,25 +13,23 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..core.documents import Hit, Passage, split_passage_id
-from ..core.errors import ConfigError, CorruptStore, IndexMismatch
+from ..core.errors import ConfigError, IndexMismatch
 from ..core.filters import Comparison, Filter, parse_filter
 from ..core.schema import MetadataSchema
 from ..core.settings import Diversify, Settings
 from .best_documents import HybridOptions, best_documents
 from .builder import built_from
 from .corpus import Corpus, Published
-from .encoder import Encoded, Encoder
+from .encoder import Encoder
+from .encoders import Encoders
 from .explain import Explanation, Tokens, explain
 from .learned_fusion import fused
-from .onnx_encoder import OnnxEncoder, TextEncoder
-from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .ranked import Ranked
-from .reading import Reading
 from .similarity_pooling import Pooling
 from .snapshot import REBUILD, By, Snapshot
 from .sparse_build import SparseSource
 from .staging import encoder_text
-from .thought import ThoughtQuery, read_of
+from .thought import ThoughtQuery
 
 Retriever = Literal["keyword", "dense", "late", "sparse", "filtered", "hybrid"]
 RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
@@ -60,9 +57,7 @@ class Searcher:
         self.settings = settings or Settings()
         self.corpus = Corpus(root / "corpus.db")
         self.sparse = SparseSource(root, self.settings)
-        self._given = encoder
-        self._loaded: Encoder | None = encoder
-        self._exported: tuple[str, TextEncoder] | None = None
+        self.encoders = Encoders(root, self.settings, encoder)
         self._snapshot: tuple[int, Snapshot] | None = None
         self._lock = RLock()
 
@@ -183,7 +178,7 @@ class Searcher:
         rows = self.corpus.passage_rows(doc_id, n, generation)
         (row, *_) = snapshot.late(query, len(rows), rows).ids.tolist()
         passage = self.corpus.passages([row])[row]
-        encoder = self._reader(self.published)
+        encoder = self.encoders.reader(self.published)
         text, again = encoder_text(passage.title, passage.text), None
         if self.settings.late_tokens != "all":
             ((_, encoded),) = encoder.documents([text])
@@ -217,7 +212,7 @@ class Searcher:
     def similarities(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return the cosine of each text with a query, by the encoders that serve."""
         published = self.corpus.published()
-        encoder = self._reader(published)
+        encoder = self.encoders.reader(published)
         vector = (self.snapshot().encode if published else encoder.query)(query).dense
         cosines = [0.0] * len(texts)
         for at, encoded in encoder.documents(texts):
@@ -247,69 +242,11 @@ class Searcher:
 
     def encoder(self) -> Encoder:
         """Return the model that encodes passages, loading it on first use."""
-        return self._encoder_of(self.corpus.published())
-
-    def _encoder_of(self, published: Published | None) -> Encoder:
-        with self._lock:
-            name = published.encoder if published else self.settings.encoder
-            known = [e for e in (self._loaded, self._given) if e and e.name == name]
-            wanted = published and published.fingerprint
-            fitting = [e for e in known if wanted in (None, e.fingerprint)]
-            loaded = next(iter(fitting or known), None) or self.load(name)
-            if published and loaded.fingerprint != published.fingerprint:
-                raise IndexMismatch(
-                    f"the weights of encoder {name!r} changed since the index was built",
-                    expected=published.fingerprint,
-                    found=loaded.fingerprint,
-                    mend=f"{REBUILD} encodes the corpus again",
-                )
-            self._loaded = loaded
-            return loaded
-
-    def _reader(self, published: Published | None) -> TextEncoder:
-        """Return the model that serves for encoding few texts, without torch where possible."""
-        with self._lock:
-            if published is None or (self._given and self._given.name == published.encoder):
-                return self._encoder_of(published)
-            if self._exported is None or self._exported[0] != published.fingerprint:
-                reader = _exported(published.fingerprint, lambda: self._encoder_of(published))
-                self._exported = (published.fingerprint, reader)
-            return self._exported[1]
-
-    def query_side(
-        self, version: str, passages: Passages | Encoder, *, exported: bool = True
-    ) -> Callable[[str], Encoded]:
-        """Load the query side of a version, such as ``models/dense/0007``; see ``query_encoder``.
-
-        Args:
-            version: Its reference.
-            passages: The encoder whose passage vectors are searched.
-            exported: Take its model from the cache of exported encoders where it is there.
-        """
-
-        def load(folder: Path, fingerprint: str) -> TextEncoder:
-            name = folder.relative_to(self.root).as_posix()
-            weights = lambda: checked(self.load(name), fingerprint)  # noqa: E731
-            return _exported(fingerprint, weights) if exported else weights()
-
-        return query_encoder(self.root / version, passages, load)
+        return self.encoders.of(self.corpus.published())
 
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
-        local = self.root / name
-        self._check_weights(name)
-        encoder = Encoder.load(
-            str(local) if (local / "modules.json").exists() else name,
-            max_tokens=self.settings.max_tokens,
-            precision=self.settings.precision,
-            reading=Reading.of(self.settings),
-        )
-        encoder.name = name
-        return encoder
-
-    def _check_weights(self, name: str) -> None:
-        if name.startswith("models/") and not (self.root / name / "modules.json").exists():
-            raise CorruptStore(f"the weights of the model {name!r} are missing", fix=PROMOTE_0)
+        return self.encoders.load(name)
 
     def _open(self, published: Published, *, learned: bool = True) -> Snapshot:
         """Open a generation after checking that the settings are those it was built with."""
@@ -318,7 +255,7 @@ class Searcher:
             self.root / "index" / str(published.folder),
             self.root / "vectors",
             fused(self.settings, folder) if learned else self.settings,
-            self._queries(published),
+            self.encoders.queries(published),
             self.sparse,
         )
         wanted = built_from(self.settings) | {"encoder": self.settings.encoder}
@@ -333,26 +270,6 @@ class Searcher:
                     mend=f"{REBUILD}, or set it back in settings.toml",
                 )
         return snapshot
-
-    def _queries(self, published: Published) -> Callable[[str], Encoded]:
-        """Encode queries for one generation with its own model, even after another took over."""
-
-        def load() -> Callable[[str], Encoded]:
-            def ask(text: str) -> Encoded:
-                return self._reader(published).query(text)
-
-            passages = Passages(published.fingerprint, ask)
-            return self.query_side(published.query, passages) if published.query else ask
-
-        loaded = lru_cache(maxsize=1)(load)
-
-        def encode(query: str) -> Encoded:
-            with self._lock:  # or each thread would load and export a model of its own
-                encode = loaded()
-            return encode(query)
-
-        cached = lru_cache(maxsize=256)(encode)
-        return lambda query: cached(read_of(query))
 
     def _list(self, where: Filter | None, k: int, order_by: str | None) -> list[Hit]:
         if order_by:
@@ -374,16 +291,6 @@ class Searcher:
         return [
             Hit(passage, score, rank, retriever) for rank, (passage, score) in enumerate(found, 1)
         ]
-
-
-def _exported(fingerprint: str, load: Callable[[], Encoder]) -> TextEncoder:
-    """Return the exported encoder of a fingerprint, else load it to export it, if that works."""
-    if ready := OnnxEncoder.open(fingerprint):
-        return ready
-    from .onnx_export import export
-
-    encoder = load()
-    return export(encoder) or encoder
 
 
 def _check(query: str, by: str, rank_by: str, k: int) -> None:

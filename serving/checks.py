@@ -233,7 +233,7 @@ def _encoder(index: "Index") -> Check:
 
 def _query_side(index: "Index") -> Check:
     version = index.published.query
-    index.query_side(version, index.encoder(), exported=False)("ready")
+    index.encoders.query_side(version, index.encoder(), exported=False)("ready")
     return Check("query side", "ok", version)
 
 

@@ -166,7 +166,7 @@ def test_what_is_added_later_is_encoded_by_the_model_that_serves(
     index: Index, second: Encoder, tmp_path: Path
 ):
     index.swap(second)
-    base, taken = index._given, second.texts_encoded
+    base, taken = index.encoders.given, second.texts_encoded
     assert base is not None
     idle = base.texts_encoded
     index.add([NEW])
