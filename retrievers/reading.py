@@ -28,9 +28,7 @@ class Reading(NamedTuple):
         """Take what settings say."""
         return cls(settings.dense_dim, settings.query_prefix, settings.document_prefix)
 
-    def prompts(
-        self, own: Mapping[str, str | None], *, marked: bool
-    ) -> dict[str, str | None]:
+    def prompts(self, own: Mapping[str, str | None], *, marked: bool) -> dict[str, str | None]:
         """Return the prompts to use.
 
         Args:
