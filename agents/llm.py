@@ -22,7 +22,7 @@ from .run import Call, Decision, Run
 
 NOT_FOUND = "NOT FOUND"
 STOP = "Stop searching. Answer now from what you have read."
-_SPARSE = " `search_sparse` when words may be\n  spelt otherwise or replaced by synonyms,"
+_SPARSE = " `sparse_search` when words may be\n  spelt otherwise or replaced by synonyms,"
 _FAILURES = 2
 """Turns in a row with nothing but malformed or failing calls that end a run."""
 
@@ -101,7 +101,7 @@ def _conversation(run: Run) -> list[BaseMessage]:
         example="doc#0",
         max_steps=run.budget.max_steps,
         max_searches=run.budget.max_searches,
-        sparse=_SPARSE if "search_sparse" in run.tools else "",
+        sparse=_SPARSE if "sparse_search" in run.tools else "",
     )
     messages: list[BaseMessage] = [SystemMessage(system), HumanMessage(run.question)]
     for step in run.steps:

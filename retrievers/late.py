@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .blas import single_threaded
+from .blas import one_thread
 from .codecs import Codec, Half, Stored, decoded
 from .encoder import Vectors
 from .ranked import Ranked
@@ -72,16 +72,16 @@ class LateScorer:
         at = self.layout.find(np.sort(ids))
         if not len(at) or not len(query_tokens):
             return Ranked.empty()
-        single_threaded()
         query = self._codec.query(self._basis.project(query_tokens))  # (widened dim, q)
         scores = np.zeros(len(at), np.float32)
         lengths = self.layout.lengths[at]
         held = np.flatnonzero(lengths)
         chunk = np.cumsum(lengths[held]) // _CHUNK
         scratch = np.empty((_CHUNK + lengths.max(), len(query)), np.float32)
-        for some in np.split(held, np.flatnonzero(np.diff(chunk)) + 1):
-            if len(some):
-                scores[some] = self._scores(query, at[some], scratch)
+        with one_thread():
+            for some in np.split(held, np.flatnonzero(np.diff(chunk)) + 1):
+                if len(some):
+                    scores[some] = self._scores(query, at[some], scratch)
         return Ranked.of(self.layout.ids[at], scores)
 
     def _scores(self, query: Vectors, at: NDArray[np.int64], scratch: Vectors) -> Vectors:

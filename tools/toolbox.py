@@ -201,7 +201,7 @@ _SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
      "with the text.", SearchArgs),
     ("keyword_search", "keyword", "Search by exact words (BM25). For names, identifiers, rare "
      'words; "a phrase", +required, -excluded, AND, OR.', SearchArgs),
-    ("search_sparse", "sparse", "Search by the words of the query and those that a learned model "
+    ("sparse_search", "sparse", "Search by the words of the query and those that a learned model "
      "adds to a text. For terms whose spelling or synonyms vary.", SearchArgs),
     ("filtered_search", "filtered", "Search only documents whose metadata match a filter, or "
      "list them in order.", FilteredArgs),
@@ -211,7 +211,7 @@ _SEARCHES: tuple[tuple[str, Retriever, str, type[_Args]], ...] = (
 def build_tools(session: Session) -> list[BaseTool]:
     """Return the tools of a session; descriptions name the corpus' own fields.
 
-    There are seven, and ``search_sparse`` where the workspace has a sparse encoder.
+    There are seven, and ``sparse_search`` where the workspace has a sparse encoder.
     """
     fields = render_fields(session.index.schema())
     has_sparse = bool(session.index.settings.sparse_encoder)

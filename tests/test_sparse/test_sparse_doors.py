@@ -40,7 +40,7 @@ class Script(BaseChatModel):
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         self.heard.append(messages)
         calls = [
-            ("search_sparse", {"query": "which dogs herd"}),
+            ("sparse_search", {"query": "which dogs herd"}),
             ("browse", {"passage_id": "sheep#0"}),
         ]
         n = (len(messages) - 2) // 2
@@ -70,20 +70,20 @@ def configured(kb: Workspace) -> bool:
 
 def test_agents_are_offered_it_and_what_they_find_is_mined(kb: Workspace, configured: bool):
     tools = {tool.name: tool for tool in kb.tools(question="Who herds?")}
-    assert ("search_sparse" in tools) is configured
+    assert ("sparse_search" in tools) is configured
     ranks = tools["filtered_search"].args_schema.model_json_schema()["properties"]["rank_by"]
     assert ("sparse" in ranks["enum"]) is configured
     model = Script(heard=[])
     run = kb.ask("Which animals do dogs herd?", model=model, recall=False)
     system = str(model.heard[0][0].content)
-    assert ("search_sparse" in system) is configured
+    assert ("sparse_search" in system) is configured
     assert "{" not in system
     if not configured:
         assert run.steps[0].observation.error
         return
     assert run.steps[0].tool == "sparse"
     assert [hit.doc_id for hit in run.steps[0].observation.hits or []] == ["sheep"]
-    assert "search_sparse" in str(model.heard[1])  # the conversation is made from the record
+    assert "sparse_search" in str(model.heard[1])  # the conversation is made from the record
     mined = mine_all([run])
     assert any(signal.passage_id == "sheep#0" for _, signals in mined.runs for signal in signals)
 
