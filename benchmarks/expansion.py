@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
-from common import DATA, WORK, dataset, workspace, write_table
+from common import DATA, dataset, workspace, write_table
 from retrail.core.metrics import per_query
 from retrail.core.significance import paired_bootstrap
 from retrail.retrievers.beir import read_qrels, read_queries
 from retrail.retrievers.snapshot import Snapshot
+from wiki_agent import with_runs
 
 from retrail import Workspace
 
@@ -48,7 +49,7 @@ def main() -> None:
     with workspace("musique_kag100", data) as opened:
         pairs = [(data.queries[q].text, dict(relevant)) for q, relevant in data.qrels.items()]
         rows += _rows("MuSiQue", opened, pairs)
-    with Workspace.open(WORK / "wiki-agent-learning") as opened:
+    with with_runs() as opened:
         rows += _rows("Wikipedia questions", opened, _questions())
     header = (
         "questions",
