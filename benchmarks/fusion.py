@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from common import DATA, WORK, workspace, write_table
+from common import DATA, workspace, write_table
 from numpy.typing import NDArray
 from retrail.core.documents import split_passage_id
 from retrail.core.metrics import per_query
@@ -27,6 +27,7 @@ from retrail.retrievers.beir import read_qrels, read_queries
 from retrail.retrievers.training import build_examples, held_out, mine_all
 from retrail.retrievers.training.examples import Example, normalise
 from retrail.retrievers.training.fusion import Choice, features, fit
+from wiki_agent import with_runs
 
 from retrail import Workspace
 
@@ -85,7 +86,7 @@ def main() -> None:
     if not WIKI.exists() or not SESSIONS.exists():
         raise SystemExit(f"no trajectories in {DATA}; set RETRAIL_SHARED_DATA to the data folder")
     rows: list[tuple[object, ...]] = []
-    with Workspace.open(WORK / "wiki-agent-learning") as opened:
+    with with_runs() as opened:
         scores = Scores(opened)
         for collection in _wiki(opened):
             rows += _rows(collection, scores)

@@ -78,11 +78,7 @@ def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     wanted = sys.argv[2:] or list(CONDITIONS)
     KEPT.mkdir(parents=True, exist_ok=True)
-    root = WORK / "wiki-agent-learning"
-    if not root.exists():
-        shutil.copytree(built(), root, ignore=shutil.ignore_patterns("trajectories.db*"))
-    with Workspace.open(root) as opened:
-        import_files(opened.trajectories, [SOURCE / "runs.jsonl.gz"])
+    with with_runs() as opened:
         runs = list(opened.trajectories.iterate())
         for seed in range(seeds):
             for name in ("base", *(name for name in wanted if name != "base")):
@@ -91,6 +87,16 @@ def main() -> None:
                     result = _measured(opened, runs, name, seed)
                     path.write_text(json.dumps(result), encoding="utf-8")
     _write(seeds)
+
+
+def with_runs() -> Workspace:
+    """Open the workspace that has the agents' runs, making it first if need be."""
+    root = WORK / "wiki-agent-learning"
+    if not root.exists():
+        shutil.copytree(built(), root, ignore=shutil.ignore_patterns("trajectories.db*"))
+    opened = Workspace.open(root)
+    import_files(opened.trajectories, [SOURCE / "runs.jsonl.gz"])
+    return opened
 
 
 def _measured(
