@@ -36,28 +36,32 @@ def main() -> None:
         ("people's sessions", _indexed_sessions(), SESSIONS / "trajectories.jsonl.gz"),
         ("LLM agents' runs", built(), AGENTS / "runs.jsonl.gz"),
     ):
-        with _copy(source) as opened:
-            import_files(opened.trajectories, [log])
-            lived = split_periods(opened.trajectories.iterate(), periods)
-            rows += _rows(name, evaluate_periods(opened, lived, learning={"hyper": HYPER}))
+        for gate, accept_equal in (("must gain", False), ("must not lose", True)):
+            with _copy(source) as opened:
+                import_files(opened.trajectories, [log])
+                lived = split_periods(opened.trajectories.iterate(), periods)
+                learning = {"hyper": HYPER, "accept_equal": accept_equal}
+                rows += _rows(name, gate, evaluate_periods(opened, lived, learning=learning))
     write_table(
         "continual",
         f"Learning from real logs period by period, dense {METRIC}",
-        ("log", "measured", *(f"queries of period {n}" for n in range(1, periods + 1)), "gate"),
+        ("log", "gate", "measured", *(f"period {n}" for n in range(1, periods + 1)), "outcome"),
         rows,
         "Query side only, both scores trained. A row is what serves after a round; right of the "
-        "diagonal is what learning from the past does for what is to come.",
+        "diagonal is what learning from the past does for what is to come. The usual gate lets a "
+        "candidate serve only after a significant gain; the other one unless it loses, which is "
+        "--accept-equal.",
     )
 
 
-def _rows(name: str, table: ContinualTable) -> Iterator[tuple[object, ...]]:
-    yield (name, "queries", *table.queries, "")
+def _rows(name: str, gate: str, table: ContinualTable) -> Iterator[tuple[object, ...]]:
+    yield (name, gate, "queries", *table.queries, "")
     for round_, (scores, outcome) in enumerate(
         zip(table.scores, ["", *table.outcomes], strict=True)
     ):
-        yield (name, f"after {round_} rounds", *scores, outcome)
-    yield (name, "gained", *(f"{gain:+.3f}" for gain in table.gains), "")
-    yield (name, "forgotten", *(f"{lost:.3f}" for lost in table.forgetting), "")
+        yield (name, gate, f"after {round_} rounds", *scores, outcome)
+    yield (name, gate, "gained", *(f"{gain:+.3f}" for gain in table.gains), "")
+    yield (name, gate, "forgotten", *(f"{lost:.3f}" for lost in table.forgetting), "")
 
 
 def _indexed_sessions() -> Path:

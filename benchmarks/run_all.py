@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 SCRIPTS = (
-    *("latency", "scifact", "backends", "late_ladder", "pooling_robustness", "multihop", "serving"),
-    *("learning", "training", "swap", "sessions", "wiki_agent", "continual", "diagnostics"),
+    *("latency", "scifact", "sparse", "backends", "late_ladder", "pooling_robustness", "plaid"),
+    *("first_stages", "growth", "expansion", "multihop", "serving", "learning", "training", "swap"),
+    *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics"),
 )
 
 
