@@ -64,8 +64,8 @@ def main() -> None:
         f"Target: median below {LIMIT} ms at 14,298 passages. The weights are idf, not learned: "
         "without term frequencies, stemming or expansion, and but for the cosine without length "
         "normalisation, they stay below BM25; a trained SPLADE checkpoint is what the setting is "
-        "for, and its encoding of a query comes on top. *Synthetic*: SPLADE's order of magnitude, 200 terms a passage and 50 a "
-        "query drawn by Zipf's law, the query given as terms. MB of index: the postings or the "
+        "for, and its encoding of a query comes on top. *Synthetic*: SPLADE's order of magnitude, "
+        "200 terms a passage and 50 a query drawn by Zipf's law, the query given as terms. MB of index: the postings or the "
         "tantivy folder; the terms they are made from take as much again.",
     )
 
