@@ -65,8 +65,9 @@ def main() -> None:
         "without term frequencies, stemming or expansion, and but for the cosine without length "
         "normalisation, they stay below BM25; a trained SPLADE checkpoint is what the setting is "
         "for, and its encoding of a query comes on top. *Synthetic*: SPLADE's order of magnitude, "
-        "200 terms a passage and 50 a query drawn by Zipf's law, the query given as terms. MB of index: the postings or the "
-        "tantivy folder; the terms they are made from take as much again.",
+        "200 terms a passage and 50 a query drawn by Zipf's law, the query given as terms. "
+        "MB of index: the postings or the tantivy folder; the terms they are made from take as "
+        "much again.",
     )
 
 
