@@ -206,7 +206,7 @@ def _learned(name: str, examples: Sequence[Example], scores: Scores) -> NDArray[
     if not name.endswith("title"):
         found = [Choice(c.useful[:3], c.others[:, :3], c.weight) for c in found]
     start = np.array(HAND["equal"], float)[: len(found[0].useful)]
-    return np.resize(np.append(fit(found, start)[0], 0.0), 4)
+    return np.resize(np.append(fit(found, start, 3)[0], 0.0), 4)
 
 
 def _measured(

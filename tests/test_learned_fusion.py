@@ -139,7 +139,7 @@ def test_the_loss_is_infonce_over_the_candidates(found: list[Choice]):
 def test_no_other_weights_are_better_than_those_found(found: list[Choice], seed: int):
     start = np.ones(width(found))
     try:
-        weights, losses = fit(found, start)
+        weights, losses = fit(found, start, 3)
     except ConfigError as error:
         assert "by every retriever" in str(error)  # noqa: PT017
         return
@@ -158,16 +158,16 @@ def test_what_tells_nothing_loses_to_what_tells():
         values = chance.normal(size=(30, 3))
         values[0, 1] += 3.0
         found.append(Choice(values[0], values[1:]))
-    weights, _ = fit(found, np.ones(3))
+    weights, _ = fit(found, np.ones(3), 3)
     assert weights[1] > 2.5
 
 
 def test_what_contradicts_every_retriever_is_refused():
     found = [Choice(np.full(3, -9.0), np.zeros((5, 3)))] * 50
     with pytest.raises(ConfigError, match="by every retriever"):
-        fit(found, np.ones(3))
+        fit(found, np.ones(3), 3)
     with pytest.raises(ConfigError, match="proposes none"):
-        fit([], np.ones(3))
+        fit([], np.ones(3), 3)
 
 
 # What a folder says
@@ -235,7 +235,8 @@ def test_learned_weights_serve_and_change_nothing_else(kb: Workspace):
     assert (kb.status()["encoder"], kb.status()["query"]) == ("all-MiniLM-L6-v2", ONE)
     weights = weights_of(kb)
     assert weights.keyword < START.keyword
-    assert sum(weights.model_dump().values()) == pytest.approx(2.0)
+    assert weights.keyword + weights.dense + weights.late == pytest.approx(2.0)
+    assert weights.sparse == START.sparse
     snapshot, question = kb.index.snapshot(), QUESTIONS[5]
     scores = fuse(snapshot.rankings(question, 100), weights.model_dump()).scores
     hits = kb.search(question, k=5)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ...core.documents import split_passage_id
 from ...core.errors import ConfigError
-from ...core.settings import FusionWeights
+from ...core.settings import FusionWeights, Settings
 from ..boosts import overlaps
 from ..fusion import comparable
 from ..index import Index
@@ -35,8 +35,6 @@ from .curve import points, save_curve
 from .examples import Example
 
 UNPROPOSED = "useful passages that hybrid search does not propose"
-
-RETRIEVERS = tuple(FusionWeights.model_fields)
 
 _STAY = 0.01
 """λ, chosen among 0.001, 0.003, 0.01, 0.03 and 0.1 on both collections of the benchmark."""
@@ -77,11 +75,12 @@ def train_fusion(
     if skipped:
         dropped[UNPROPOSED] += skipped
     settings = index.snapshot().settings
-    start = [*settings.weights.model_dump().values(), *settings.boosts.values()]
-    learned, losses = fit(found, np.array(start).clip(0))
-    weights, boosts = np.split(learned, [len(RETRIEVERS)])
+    names = fused_retrievers(settings)
+    start = [*(getattr(settings.weights, name) for name in names), *settings.boosts.values()]
+    learned, losses = fit(found, np.array(start).clip(0), len(names))
+    weights, boosts = np.split(learned, [len(names)])
     LearnedFusion(
-        weights=FusionWeights(**dict(zip(RETRIEVERS, weights.tolist(), strict=True))),
+        weights=settings.weights.model_copy(update=dict(zip(names, weights.tolist(), strict=True))),
         boosts=dict(zip(settings.boosts, boosts.tolist(), strict=True)),
     ).save(folder)
     save_curve(folder, points(losses, 0.0))
@@ -89,6 +88,12 @@ def train_fusion(
     beneath = encoding_version(index.root, published.query)
     parent = int(Path(beneath).name) if beneath else 0
     QuerySide(kind="fusion", passages=published.fingerprint, parent=parent).save(folder)
+
+
+def fused_retrievers(settings: Settings) -> list[str]:
+    """Return the names of the retrievers whose scores hybrid search adds."""
+    names = FusionWeights.model_fields
+    return [name for name in names if name != "sparse" or settings.sparse_encoder]
 
 
 def choices(
@@ -123,24 +128,29 @@ def choices(
 def features(index: Index, snapshot: Snapshot, query: str) -> tuple[list[str], Matrix]:
     """Return the ids of a query's candidates, and a row of features each.
 
-    Features are standard scores by ``RETRIEVERS``, then overlaps with the settings' boosted fields.
+    Features are standard scores by each retriever, then overlaps with the settings' boosted fields.
     """
     settings = snapshot.settings
     ids, scores = comparable(snapshot.rankings(query, settings.candidates))
     known = index.corpus.passages(ids.tolist())
     passages = [known[row] for row in ids.tolist() if row in known]
     none = np.zeros(len(ids))
-    table = np.column_stack([scores.get(name, none) for name in RETRIEVERS])
+    table = np.column_stack([scores.get(name, none) for name in fused_retrievers(settings)])
     named = [overlaps(query, field, passages) for field in settings.boosts]
     values = np.column_stack([table[np.isin(ids, [*known])], *named])
     return [passage.id for passage in passages], values.astype(np.float64)
 
 
-def fit(found: Sequence[Choice], start: Matrix) -> tuple[Matrix, list[float]]:
+def fit(found: Sequence[Choice], start: Matrix, retrievers: int) -> tuple[Matrix, list[float]]:
     """Minimise ``L`` from the weights that serve.
 
     The sum over retrievers is kept: only ratios matter, and boosts that settings hold beside the
     learned ones keep their meaning.
+
+    Args:
+        found: What to tell from what.
+        start: The weights that serve, shape ``(features,)``.
+        retrievers: How many of the features, the first, are scores of retrievers.
 
     Returns:
         The weights, and the loss at the start and after every iteration.
@@ -166,13 +176,13 @@ def fit(found: Sequence[Choice], start: Matrix) -> tuple[Matrix, list[float]]:
         bounds=[(0.0, None)] * len(start),
         callback=lambda weights: losses.append(loss(weights)[0]),
     )
-    total = float(result.x[: len(RETRIEVERS)].sum())
+    total = float(result.x[:retrievers].sum())
     if total <= 0:
         raise ConfigError(
             "what was found useful scores below other candidates by every retriever",
             fix="check that the runs are about this corpus: retrail trajectories list",
         )
-    return result.x * (start[: len(RETRIEVERS)].sum() or 1.0) / total, losses
+    return result.x * (start[:retrievers].sum() or 1.0) / total, losses
 
 
 def _loss(found: Sequence[Choice], start: Matrix) -> Callable[[Matrix], tuple[float, Matrix]]:
