@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,30 @@ def test_rebuilding_mends_what_was_damaged(index: Index, settings: Settings, dam
     assert scores(opened) == close_to(before)
     assert opened.add([NEW]).added == 1
     opened.close()
+
+
+@pytest.mark.parametrize("lost", ["vectors", "vectors/*/dense.f32"])
+def test_lost_vectors_are_encoded_anew_and_found_where_they_lie_now(
+    index: Index, settings: Settings, lost: str, tmp_path: Path
+):
+    index.remove(["d0", "d7"])  # without their passages all others lie elsewhere
+    index.close()
+    for path in list(index.root.glob(lost)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    opened = Index(index.root, settings)
+    with suppress(CorruptStore):
+        opened.add([NEW])
+    opened.add([NEW])
+    fresh = Index(tmp_path / "fresh", settings)
+    fresh.add([NEW, *(d for d in DOCUMENTS if d.id not in ("d0", "d7"))])
+    for query in QUERIES:
+        found, expected = (
+            {hit.passage.id: hit.score for hit in each.search(query, by="late", k=50)}
+            for each in (opened, fresh)
+        )
+        assert found == pytest.approx(expected, abs=2e-3)
+    for each in (opened, fresh):
+        each.close()
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])
