@@ -167,11 +167,19 @@ def _missing_weights() -> Iterator[list[str]]:
             found.extend(name for name in names if "pooler." not in name)
 
     logger, report = logging.getLogger("transformers.modeling_utils"), Report()
+    level, propagate = logger.level, logger.propagate
+    if not logger.isEnabledFor(
+        logging.WARNING
+    ):  # silenced for people, as by TRANSFORMERS_VERBOSITY
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
     logger.addHandler(report)
     try:
         yield found
     finally:
         logger.removeHandler(report)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _first_line(error: Exception) -> str:
