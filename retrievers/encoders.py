@@ -49,8 +49,9 @@ class Encoders:
             name = published.encoder if published else self.settings.encoder
             known = [e for e in (self.loaded, self.given) if e and e.name == name]
             wanted = published and published.fingerprint
-            fitting = [e for e in known if wanted in (None, e.fingerprint)]
-            loaded = next(iter(fitting or known), None) or self.load(name)
+            fitting = [e for e in known if e is self.given or wanted in (None, e.fingerprint)]
+            # Loaded again if it does not fit, as another process may have rebuilt.
+            loaded = next(iter(fitting), None) or self.load(name)
             if published and loaded.fingerprint != published.fingerprint:
                 raise IndexMismatch(
                     f"the weights of encoder {name!r} changed since the index was built",
