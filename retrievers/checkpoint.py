@@ -123,8 +123,12 @@ def _bare(location: str, name: str) -> ModelKind:
     """Tell the kind of a transformer that sentence-transformers did not save."""
     config = _read(location, "config.json", name) or {}
     architectures: list[str] = config.get("architectures") or []
+    colbert = _read(location, "artifact.metadata", name) is not None
+    if colbert and "HF_ColBERT" not in architectures:
+        # Loaded as a bi-encoder it would rank by the mean of vectors that were never projected.
+        raise _refused(name, "has 'artifact.metadata' of ColBERT, but is no 'HF_ColBERT'")
     if "HF_ColBERT" in architectures:
-        if _read(location, "artifact.metadata", name) is None:
+        if not colbert:
             raise _refused(name, "lacks 'artifact.metadata', which names its markers and lengths")
         return "multi-vector"
     headed = next((kind for kind in architectures if "For" in kind), None)

@@ -68,6 +68,11 @@ def save_colbert_without_metadata(folder: Path) -> Path:
     return folder
 
 
+def save_colbert_of_another_name(folder: Path) -> Path:
+    (save_bert(folder) / "artifact.metadata").write_text('{"dim": 16}', encoding="utf-8")
+    return folder
+
+
 def save_as(model_type: str) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         path = save_bert(folder) / "config_sentence_transformers.json"
@@ -102,6 +107,7 @@ WRONG: list[tuple[Callable[[Path], Path], str]] = [
     (save_splade, "is a sparse encoder"),
     (save_without_pooling, "gives no dense and token vectors"),
     (save_colbert_without_metadata, "lacks 'artifact.metadata'"),
+    (save_colbert_of_another_name, "of ColBERT, but is no 'HF_ColBERT'"),
     (lambda f: save_multi_vector(f, normalised=False), "token vectors of unequal length"),
 ]
 
