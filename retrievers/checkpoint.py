@@ -31,6 +31,18 @@ _OTHERS = {"CrossEncoder": "a cross-encoder", "SparseEncoder": "a sparse encoder
 _SPARSE_MODULES = ("SpladePooling", "SparseAutoEncoder", "SparseStaticEmbedding", "MLMTransformer")
 
 
+def inside(root: Path, name: str) -> str:
+    """Return where a model lies that is called by its path in a workspace; else its name.
+
+    Args:
+        root: The workspace.
+        name: A path relative to it, any other path, or a name on the model hub.
+    """
+    local = root / name
+    found = any((local / file).exists() for file in ("modules.json", "config.json"))
+    return str(local) if found else name
+
+
 def load_model(name: str) -> "SentenceTransformer | MultiVectorEncoder":
     """Load a model by name or path.
 

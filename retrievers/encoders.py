@@ -11,6 +11,7 @@ from threading import RLock
 
 from ..core.errors import CorruptStore, IndexMismatch
 from ..core.settings import Settings
+from .checkpoint import inside
 from .corpus import Published
 from .encoder import Encoded, Encoder
 from .onnx_encoder import OnnxEncoder, TextEncoder
@@ -92,10 +93,9 @@ class Encoders:
 
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
-        local = self.root / name
         self.check_weights(name)
         encoder = Encoder.load(
-            str(local) if (local / "modules.json").exists() else name,
+            inside(self.root, name),
             max_tokens=self.settings.max_tokens,
             precision=self.settings.precision,
             reading=Reading.of(self.settings),

@@ -197,6 +197,16 @@ def test_rebuilding_mends_what_was_damaged(index: Index, settings: Settings, dam
     opened.close()
 
 
+def test_an_encoder_may_lie_in_the_workspace_as_a_bare_transformer(
+    settings: Settings, tmp_path: Path
+):
+    shutil.copytree(Path(settings.encoder).with_name("backbone"), tmp_path / "models-own")
+    index = Index(tmp_path, settings.model_copy(update={"encoder": "models-own"}))
+    assert index.add([NEW]).added == 1
+    assert index.encoder().name == "models-own"
+    index.close()
+
+
 @pytest.mark.parametrize("lost", ["vectors", "vectors/*/dense.f32"])
 def test_lost_vectors_are_encoded_anew_and_found_where_they_lie_now(
     index: Index, settings: Settings, lost: str, tmp_path: Path
