@@ -1,5 +1,6 @@
 """Other settings, or damage: the index says so, and rebuilding mends it beside what serves."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from retrail.core.documents import Document
 from retrail.core.errors import CorruptStore, IndexMismatch
 from retrail.core.settings import Settings
 from retrail.retrievers import Encoder, Index
+from retrail.retrievers.vectors import VectorFiles, VectorWriter
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -195,6 +197,16 @@ def test_rebuilding_mends_what_was_damaged(index: Index, settings: Settings, dam
     assert scores(opened) == close_to(before)
     assert opened.add([NEW]).added == 1
     opened.close()
+
+
+def test_files_that_are_too_short_are_not_left_open(tmp_path: Path):
+    open_files = Path("/proc/self/fd")
+    if not open_files.exists():
+        pytest.skip("the open files are not shown on this platform")
+    with pytest.raises(CorruptStore, match="shorter than the corpus says"):
+        VectorWriter(VectorFiles(tmp_path, dim=4, late_dim=2), rows=0, tokens=5)
+    opened = {os.path.realpath(path) for path in open_files.iterdir()}
+    assert str(tmp_path / "dense.f32") not in opened
 
 
 def test_an_encoder_may_lie_in_the_workspace_as_a_bare_transformer(
