@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, CorruptStore
 from ..core.settings import Settings
+from .checkpoint import inside
 from .corpus import VISIBLE, Corpus, Published
 from .dense import collection_of, drop_dense, new_dense, sweep_dense
 from .encoder import Encoder
@@ -241,7 +242,7 @@ class Builder:
     ) -> None:
         if not self.settings.ragatouille:
             return
-        from .plaid import build_plaid, checkpoint_of
+        from .plaid import build_plaid
 
         progress("PLAID index", 0, None)
         before = base / "plaid" if base and (base / "plaid").exists() else None
@@ -250,7 +251,7 @@ class Builder:
             for rows in self._added(before and base, number)
             for row, title, text in rows
         )
-        model = checkpoint_of(self.root, self.settings)
+        model = inside(self.root, self.settings.ragatouille)
         died = self._died(number) if before else ()
         build_plaid(folder, before, model, added, died, self.settings.max_tokens)
 

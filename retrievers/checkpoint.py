@@ -31,6 +31,18 @@ _OTHERS = {"CrossEncoder": "a cross-encoder", "SparseEncoder": "a sparse encoder
 _SPARSE_MODULES = ("SpladePooling", "SparseAutoEncoder", "SparseStaticEmbedding", "MLMTransformer")
 
 
+def inside(root: Path, name: str) -> str:
+    """Return where a model lies that is called by its path in a workspace; else its name.
+
+    Args:
+        root: The workspace.
+        name: A path relative to it, any other path, or a name on the model hub.
+    """
+    local = root / name
+    found = any((local / file).exists() for file in ("modules.json", "config.json"))
+    return str(local) if found else name
+
+
 def load_model(name: str) -> "SentenceTransformer | MultiVectorEncoder":
     """Load a model by name or path.
 
@@ -123,8 +135,12 @@ def _bare(location: str, name: str) -> ModelKind:
     """Tell the kind of a transformer that sentence-transformers did not save."""
     config = _read(location, "config.json", name) or {}
     architectures: list[str] = config.get("architectures") or []
+    colbert = _read(location, "artifact.metadata", name) is not None
+    if colbert and "HF_ColBERT" not in architectures:
+        # Loaded as a bi-encoder it would rank by the mean of vectors that were never projected.
+        raise _refused(name, "has 'artifact.metadata' of ColBERT, but is no 'HF_ColBERT'")
     if "HF_ColBERT" in architectures:
-        if _read(location, "artifact.metadata", name) is None:
+        if not colbert:
             raise _refused(name, "lacks 'artifact.metadata', which names its markers and lengths")
         return "multi-vector"
     headed = next((kind for kind in architectures if "For" in kind), None)
@@ -167,11 +183,19 @@ def _missing_weights() -> Iterator[list[str]]:
             found.extend(name for name in names if "pooler." not in name)
 
     logger, report = logging.getLogger("transformers.modeling_utils"), Report()
+    level, propagate = logger.level, logger.propagate
+    if not logger.isEnabledFor(
+        logging.WARNING
+    ):  # silenced for people, as by TRANSFORMERS_VERBOSITY
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
     logger.addHandler(report)
     try:
         yield found
     finally:
         logger.removeHandler(report)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from threading import RLock
 
 from ..core.errors import CorruptStore, IndexMismatch
 from ..core.settings import Settings
+from .checkpoint import inside
 from .corpus import Published
 from .encoder import Encoded, Encoder
 from .onnx_encoder import OnnxEncoder, TextEncoder
@@ -49,8 +50,9 @@ class Encoders:
             name = published.encoder if published else self.settings.encoder
             known = [e for e in (self.loaded, self.given) if e and e.name == name]
             wanted = published and published.fingerprint
-            fitting = [e for e in known if wanted in (None, e.fingerprint)]
-            loaded = next(iter(fitting or known), None) or self.load(name)
+            fitting = [e for e in known if e is self.given or wanted in (None, e.fingerprint)]
+            # Loaded again if it does not fit, as another process may have rebuilt.
+            loaded = next(iter(fitting), None) or self.load(name)
             if published and loaded.fingerprint != published.fingerprint:
                 raise IndexMismatch(
                     f"the weights of encoder {name!r} changed since the index was built",
@@ -91,10 +93,9 @@ class Encoders:
 
     def load(self, name: str) -> Encoder:
         """Load an encoder by name, path, or path relative to the workspace."""
-        local = self.root / name
         self.check_weights(name)
         encoder = Encoder.load(
-            str(local) if (local / "modules.json").exists() else name,
+            inside(self.root, name),
             max_tokens=self.settings.max_tokens,
             precision=self.settings.precision,
             reading=Reading.of(self.settings),

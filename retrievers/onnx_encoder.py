@@ -90,7 +90,7 @@ class OnnxEncoder:
         """Read from a folder; the model loads with the first text."""
         self.folder = folder
         self.card = card
-        self._tokenizers: dict[Kind, Tokenizer] = {}
+        self._tokenizers: dict[int, Tokenizer] = {}
 
     @classmethod
     def open(cls, fingerprint: str) -> "OnnxEncoder | None":
@@ -99,6 +99,7 @@ class OnnxEncoder:
         try:
             encoder = cls(folder, Card.read(folder))
             encoder.query("ready")
+            encoder._tokenizer("document")  # now: the folder may be swept while this is in use
             os.utime(folder)
         except Exception:  # noqa: BLE001  (onnxruntime's errors share no base; a cache may be lost)
             return None
@@ -165,13 +166,14 @@ class OnnxEncoder:
     def _tokenizer(self, kind: Kind) -> "Tokenizer":
         from tokenizers import Tokenizer
 
-        if kind not in self._tokenizers:
-            card, tokenizer = self.card, Tokenizer.from_file(str(self.folder / TOKENIZER))
-            limit = card.scoring.length(kind) if card.scoring else card.max_tokens
+        card = self.card
+        limit = card.scoring.length(kind) if card.scoring else card.max_tokens
+        if limit not in self._tokenizers:
+            tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
             tokenizer.enable_truncation(limit)
             tokenizer.enable_padding(pad_id=card.pad_id, pad_token=card.pad_token)
-            self._tokenizers[kind] = tokenizer
-        return self._tokenizers[kind]
+            self._tokenizers[limit] = tokenizer
+        return self._tokenizers[limit]
 
 
 def _pooled(tokens: NDArray[np.float32]) -> Encoded:

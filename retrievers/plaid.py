@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.batches import batched
-from ..core.settings import Settings
 from .ragatouille import EXHAUSTIVE, Passage, RagatouilleEngine
 from .ranked import Ranked
-
-
-def checkpoint_of(root: Path, settings: Settings) -> str:
-    """Return the checkpoint that the settings of a workspace name, by path if it lies inside."""
-    local = root / settings.ragatouille
-    return str(local) if (local / "config.json").exists() else settings.ragatouille
 
 
 class PlaidIndex:

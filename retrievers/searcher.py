@@ -128,8 +128,8 @@ class Searcher:
             thought: What led to the query; read with it where ``query_thought`` is set.
 
         Raises:
-            ConfigError: The query is empty or too long, k is below 1, or an option is unknown,
-                out of range, or of another retriever.
+            ConfigError: The query is empty or too long, it or its thought is not valid Unicode, k
+                is below 1, or an option is unknown, out of range, or of another retriever.
             FilterError: The filter is malformed or names an unknown field.
         """
         _check(query, by, rank_by, k)
@@ -146,6 +146,7 @@ class Searcher:
         generation, snapshot = self._serving()
         within = self.corpus.candidates(admitted, generation) if admitted else None
         if self.settings.query_thought and thought and thought.strip():
+            _check_unicode(thought, "thought")
             query = ThoughtQuery(query, thought)
         ranked = best_documents(snapshot, self.corpus, ranker, query, k, within, options)
         return self._hits(ranked, by)
@@ -303,9 +304,13 @@ def _check(query: str, by: str, rank_by: str, k: int) -> None:
         raise ConfigError(
             f"the query has {len(query)} characters", fix=f"use at most {MAX_QUERY_CHARACTERS}"
         )
+    _check_unicode(query, "query")
+
+
+def _check_unicode(text: str, what: str) -> None:
     try:
-        query.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            "the query is not valid Unicode", fix="remove its unpaired surrogates"
+            f"the {what} is not valid Unicode", fix="remove its unpaired surrogates"
         ) from error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..core.errors import CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .backends.base import VectorBackend
+from .checkpoint import inside
 from .dense import BEFORE_ENGINES, open_dense
 from .encoder import Encoded, Vectors
 from .expansion import SEEDS, joined, neighbours
@@ -280,9 +281,9 @@ class Snapshot:
 
     @cached_property
     def _plaid(self) -> "PlaidIndex":
-        from .plaid import PlaidIndex, checkpoint_of
+        from .plaid import PlaidIndex
 
-        model = checkpoint_of(self._root.parent, self.settings)
+        model = inside(self._root.parent, self.settings.ragatouille)
         return PlaidIndex(self.folder / "plaid", model)
 
     @cached_property

@@ -18,6 +18,7 @@ from ..core.batches import batched
 from ..core.errors import ConfigError, CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .append_only import RE_ENCODE
+from .checkpoint import inside
 from .corpus import VISIBLE
 from .late import Layout
 from .progress import Progress
@@ -77,9 +78,8 @@ class SparseSource:
             return self._model
 
     def _load(self, name: str) -> SparseModel:
-        local = self.root / name
         return SparseModel.load(
-            str(local) if (local / "modules.json").exists() else name,
+            inside(self.root, name),
             name,
             max_tokens=self.settings.max_tokens,
             precision=self.settings.precision,

@@ -72,6 +72,9 @@ class VectorBuilder:
         """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
         same = served.get("fingerprint") == encoder.fingerprint
         name = vectors_of(served) if same else self._newest(encoder.fingerprint)
+        if same and name and not (self.root / name).exists():
+            # Those that served are lost. Their layout must not be taken for that of new ones.
+            name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
         return self._named(name or self._key(encoder.fingerprint), encoder)
 
     def _new_files(self, encoder: Encoder) -> VectorFiles:
@@ -172,7 +175,8 @@ class VectorBuilder:
         try:
             return VectorWriter(files, rows=rows, tokens=tokens)
         except CorruptStore:
-            # The acknowledged vectors are gone; the texts are not.
-            self.staging.forget(files.name)
+            # The acknowledged vectors are gone; the texts are not. The folder goes first: that it
+            # is missing tells the next attempt, even where this one is killed.
             shutil.rmtree(files.folder, ignore_errors=True)
+            self.staging.forget(files.name)
             raise

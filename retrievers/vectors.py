@@ -209,7 +209,11 @@ class VectorWriter:
         token_bytes = codec.columns(width) * codec.dtype.itemsize
         self._codec = files.codec if self.basis else None
         self._dense = reopen(files.folder / "dense.f32", rows * files.dim * 4)
-        self._tokens = reopen(files.tokens_path, tokens * token_bytes)
+        try:
+            self._tokens = reopen(files.tokens_path, tokens * token_bytes)
+        except BaseException:
+            os.close(self._dense)
+            raise
 
     def fit(self, sample: Sequence[Encoded], *, centred: bool = True) -> None:
         """Fit and keep the basis and the codec's tables; done once, before the first append."""

@@ -23,6 +23,7 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
 )
+from transformers.utils import logging as transformers_logging
 
 WIDTH, DIM = 32, 16
 
@@ -67,6 +68,11 @@ def save_colbert_without_metadata(folder: Path) -> Path:
     return folder
 
 
+def save_colbert_of_another_name(folder: Path) -> Path:
+    (save_bert(folder) / "artifact.metadata").write_text('{"dim": 16}', encoding="utf-8")
+    return folder
+
+
 def save_as(model_type: str) -> Callable[[Path], Path]:
     def save(folder: Path) -> Path:
         path = save_bert(folder) / "config_sentence_transformers.json"
@@ -101,6 +107,7 @@ WRONG: list[tuple[Callable[[Path], Path], str]] = [
     (save_splade, "is a sparse encoder"),
     (save_without_pooling, "gives no dense and token vectors"),
     (save_colbert_without_metadata, "lacks 'artifact.metadata'"),
+    (save_colbert_of_another_name, "of ColBERT, but is no 'HF_ColBERT'"),
     (lambda f: save_multi_vector(f, normalised=False), "token vectors of unequal length"),
 ]
 
@@ -128,6 +135,21 @@ def test_weights_that_are_not_there_are_no_random_ones(tmp_path: Path):
     change_weights(folder, lambda w: without(w, "layer.1.output.dense.weight"))
     with pytest.raises(ConfigError, match=r"it lacks 'encoder.layer.1.output.dense.weight"):
         Encoder.load(str(folder))
+
+
+def test_they_are_missed_where_warnings_are_silenced_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    folder = save_multi_vector(tmp_path / "model")
+    change_weights(folder, lambda w: without(w, "layer.1.output.dense.weight"))
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with pytest.raises(ConfigError, match=r"it lacks 'encoder.layer.1.output.dense.weight"):
+            Encoder.load(str(folder))
+    finally:
+        transformers_logging.set_verbosity(level)
+    assert "MISSING" not in capfd.readouterr().err
 
 
 def test_a_pooler_that_nothing_reads_may_be_missing(tmp_path: Path):

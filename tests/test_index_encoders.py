@@ -229,6 +229,22 @@ def test_an_index_opened_without_an_encoder_loads_the_one_it_names(index: Index,
     opened.close()
 
 
+def test_weights_that_another_process_put_in_their_place_are_taken_up(
+    encoder: Encoder, second: Encoder, tmp_path: Path
+):
+    folder = tmp_path / "model"
+    encoder.model.save_pretrained(str(folder), create_model_card=False)
+    settings = SETTINGS.model_copy(update={"encoder": str(folder)})
+    server, other = (Index(tmp_path / "other", settings) for _ in range(2))
+    server.add(DOCUMENTS[:2])
+    second.model.save_pretrained(str(folder), create_model_card=False)
+    other.rebuild()
+    assert server.add([NEW]).added == 1
+    assert server.published.fingerprint == other.published.fingerprint
+    for opened in (server, other):
+        opened.close()
+
+
 def test_a_model_that_is_gone_is_named(
     index: Index, second: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,7 +1,9 @@
 """Other settings, or damage: the index says so, and rebuilding mends it beside what serves."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from retrail.core.documents import Document
 from retrail.core.errors import CorruptStore, IndexMismatch
 from retrail.core.settings import Settings
 from retrail.retrievers import Encoder, Index
+from retrail.retrievers.vectors import VectorFiles, VectorWriter
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -194,6 +197,50 @@ def test_rebuilding_mends_what_was_damaged(index: Index, settings: Settings, dam
     assert scores(opened) == close_to(before)
     assert opened.add([NEW]).added == 1
     opened.close()
+
+
+def test_files_that_are_too_short_are_not_left_open(tmp_path: Path):
+    open_files = Path("/proc/self/fd")
+    if not open_files.exists():
+        pytest.skip("the open files are not shown on this platform")
+    with pytest.raises(CorruptStore, match="shorter than the corpus says"):
+        VectorWriter(VectorFiles(tmp_path, dim=4, late_dim=2), rows=0, tokens=5)
+    opened = {os.path.realpath(path) for path in open_files.iterdir()}
+    assert str(tmp_path / "dense.f32") not in opened
+
+
+def test_an_encoder_may_lie_in_the_workspace_as_a_bare_transformer(
+    settings: Settings, tmp_path: Path
+):
+    shutil.copytree(Path(settings.encoder).with_name("backbone"), tmp_path / "models-own")
+    index = Index(tmp_path, settings.model_copy(update={"encoder": "models-own"}))
+    assert index.add([NEW]).added == 1
+    assert index.encoder().name == "models-own"
+    index.close()
+
+
+@pytest.mark.parametrize("lost", ["vectors", "vectors/*/dense.f32"])
+def test_lost_vectors_are_encoded_anew_and_found_where_they_lie_now(
+    index: Index, settings: Settings, lost: str, tmp_path: Path
+):
+    index.remove(["d0", "d7"])  # without their passages all others lie elsewhere
+    index.close()
+    for path in list(index.root.glob(lost)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    opened = Index(index.root, settings)
+    with suppress(CorruptStore):
+        opened.add([NEW])
+    opened.add([NEW])
+    fresh = Index(tmp_path / "fresh", settings)
+    fresh.add([NEW, *(d for d in DOCUMENTS if d.id not in ("d0", "d7"))])
+    for query in QUERIES:
+        found, expected = (
+            {hit.passage.id: hit.score for hit in each.search(query, by="late", k=50)}
+            for each in (opened, fresh)
+        )
+        assert found == pytest.approx(expected, abs=2e-3)
+    for each in (opened, fresh):
+        each.close()
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])

@@ -82,6 +82,18 @@ def test_a_damaged_export_is_made_again(encoder: Encoder, exported: OnnxEncoder,
     assert OnnxEncoder.open(encoder.fingerprint) is not None
 
 
+def test_what_serves_outlives_its_files(encoder: Encoder, exported: OnnxEncoder, cache: Path):
+    folder = cache / "encoders" / encoder.fingerprint
+    opened = OnnxEncoder.open(encoder.fingerprint)
+    assert opened is not None
+    folder.rename(folder.with_name("swept"))
+    try:
+        ((_, document),) = opened.documents(["cats"])
+        assert close(document.dense, exported.query("cats").dense)
+    finally:
+        folder.with_name("swept").rename(folder)
+
+
 def test_where_nothing_can_be_kept_torch_answers(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -171,6 +171,15 @@ def test_tools_search_with_the_thought_and_record_the_bare_query(index: Index, t
     assert recorder.steps[1].thought is None
 
 
+def test_half_a_pair_in_a_thought_breaks_no_search(index: Index):
+    half = "A wolf \ud83d howls."
+    with pytest.raises(ConfigError, match="the thought is not valid Unicode"):
+        index.search("harbour", by="dense", thought=half)
+    session = Session(index, Recorder(None, agent=AgentInfo(planner="test")))
+    hits = session.search("harbour", by="dense", thought=half)
+    assert hits == index.search("harbour", by="dense", thought="A wolf ? howls.")
+
+
 def test_a_query_with_a_thought_is_the_bare_query():
     query = ThoughtQuery("harbour", f" {THOUGHT} ")
     assert query == "harbour"

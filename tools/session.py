@@ -47,7 +47,7 @@ class Session:
         thought: str | None = None,
     ) -> list[Hit]:
         """Search and record the list as it was shown."""
-        query = storable_text(query)
+        query, thought = storable_text(query), thought and storable_text(thought)
         shown = where if where is None or isinstance(where, str | dict) else str(where)
         args = {"query": query, "k": k, "where": shown or None, "order_by": order_by}
         with self.recorder.step("search", by, args, thought) as draft:
