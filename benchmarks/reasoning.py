@@ -52,7 +52,7 @@ def main() -> None:
 def _pairs(run: Trajectory) -> list[tuple[ThoughtQuery, str]]:
     thoughts = thoughts_of(run)
     return [
-        (ThoughtQuery(opening.query, thoughts[opening.query]), opening.doc_id)
+        (ThoughtQuery(opening.query, thoughts[opening.query], 256), opening.doc_id)
         for opening in openings_of(run)
         if opening.query in thoughts
     ]

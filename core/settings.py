@@ -83,7 +83,8 @@ class Settings(_Section):
     """The same for passages."""
     query_thought: bool = False
     """Dense and late search read an agent's thought in front of its query, as AgentIR is trained
-    to. ``max_tokens`` must hold both: what is beyond it is not read."""
+    to; of a long thought the end, so that ``max_tokens`` hold both. A ColBERT checkpoint that reads
+    fewer tokens of queries may not reach the query."""
     dense_dim: int | None = Field(default=None, ge=8)
     """First components of a dense vector that are kept, for models trained for it (Matryoshka)."""
     vector_backend: Literal["chroma", "qdrant"] = "chroma"

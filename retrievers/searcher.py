@@ -147,7 +147,7 @@ class Searcher:
         within = self.corpus.candidates(admitted, generation) if admitted else None
         if self.settings.query_thought and thought and thought.strip():
             _check_unicode(thought, "thought")
-            query = ThoughtQuery(query, thought)
+            query = ThoughtQuery(query, thought, self.settings.max_tokens)
         ranked = best_documents(snapshot, self.corpus, ranker, query, k, within, options)
         return self._hits(ranked, by)
 

@@ -129,11 +129,21 @@ THOUGHT = "An animal that howls in the dark."
 @pytest.mark.parametrize("by", ["dense", "late"])
 def test_encoders_read_the_thought(index: Index, by: Any):
     found = index.search("harbour", by=by, thought=THOUGHT, k=3)
-    read = index.search(reasoning_query(THOUGHT, "harbour"), by=by, k=3)
+    read = index.search(reasoning_query(THOUGHT, "harbour", 256), by=by, k=3)
     scores = {hit.doc_id: pytest.approx(hit.score, abs=1e-4) for hit in read}
     assert {hit.doc_id: hit.score for hit in found} == scores
     bare = index.search("harbour", by=by, k=3)
     assert [hit.score for hit in bare] != [hit.score for hit in found]
+
+
+@pytest.mark.parametrize("by", ["dense", "late"])
+def test_behind_a_long_thought_the_query_is_still_read(index: Index, by: Any):
+    thought = " ".join(["internationalisation"] * 1000)
+    harbour, animal = (
+        [(hit.doc_id, hit.score) for hit in index.search(query, by=by, thought=thought, k=3)]
+        for query in ("harbour", "wolf")
+    )
+    assert harbour != animal
 
 
 def test_keywords_are_those_of_the_query(index: Index):
@@ -181,6 +191,6 @@ def test_half_a_pair_in_a_thought_breaks_no_search(index: Index):
 
 
 def test_a_query_with_a_thought_is_the_bare_query():
-    query = ThoughtQuery("harbour", f" {THOUGHT} ")
+    query = ThoughtQuery("harbour", f" {THOUGHT} ", 256)
     assert query == "harbour"
     assert query.read == f"Reasoning: {THOUGHT}\n\nQuery: harbour"

@@ -21,7 +21,10 @@ _LEAST = {"cited": Level.CITED, "useful": Level.USEFUL}
 
 
 def augmented(
-    runs: Runs, thoughts: Sequence[Mapping[str, str]], options: MiningOptions
+    runs: Runs,
+    thoughts: Sequence[Mapping[str, str]],
+    options: MiningOptions,
+    max_tokens: int = 128,
 ) -> list[tuple[str, list[Signal]]]:
     """Return the further signals of runs, each with its run's question.
 
@@ -29,11 +32,12 @@ def augmented(
         runs: Pairs of a run's question and its signals.
         thoughts: With ``options.reasoning``, what was thought before each query of each run.
         options: Which rows.
+        max_tokens: That training reads of a text.
     """
     more = [(question, with_question(question, s, options.questions)) for question, s in runs]
     if options.reasoning:
         more += [
-            (question, with_reasoning(s, known))
+            (question, with_reasoning(s, known, max_tokens))
             for (question, s), known in zip(runs, thoughts, strict=True)
         ]
     return [(question, signals) for question, signals in more if signals]
@@ -48,10 +52,12 @@ def thoughts_of(trajectory: Trajectory) -> dict[str, str]:
     return thoughts
 
 
-def with_reasoning(signals: Sequence[Signal], thoughts: Mapping[str, str]) -> list[Signal]:
+def with_reasoning(
+    signals: Sequence[Signal], thoughts: Mapping[str, str], max_tokens: int
+) -> list[Signal]:
     """Repeat the signals of queries that a thought led to, under the longer query."""
     return [
-        replace(signal, query=reasoning_query(thoughts[signal.query], signal.query))
+        replace(signal, query=reasoning_query(thoughts[signal.query], signal.query, max_tokens))
         for signal in signals
         if signal.query in thoughts
     ]

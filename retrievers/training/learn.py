@@ -260,11 +260,14 @@ def _divide(
     taught = [n for n, run in enumerate(mined.runs) if not is_held_out(normalise(run[0]))]
     left = {n: _without(mined.runs[n], asked) for n in taught}
     known = {n: mined.thoughts[n : n + 1] for n in taught}
-    made = {n: [run, *augmented([run], known[n], mined.options)] for n, run in left.items()}
+    made = {
+        n: [run, *augmented([run], known[n], mined.options, hyper.max_tokens)]
+        for n, run in left.items()
+    }
     taught = _shared(mined, {n: len(build_examples(rows)) for n, rows in made.items()})
     runs = [left[n] for n in taught]
     thoughts = [mined.thoughts[n] for n in taught] if mined.options.reasoning else []
-    rows = [*runs, *augmented(runs, thoughts, mined.options)]
+    rows = [*runs, *augmented(runs, thoughts, mined.options, hyper.max_tokens)]
     if mined.options.synthetic and chat:
         rows += synthesised(
             runs,
