@@ -126,17 +126,6 @@ def test_boosts_raise_what_the_query_names(tmp_path: Path, encoder: Encoder):
         index.close()
 
 
-def test_boosts_reach_all_candidates_however_few_hits_are_wanted(tmp_path: Path, encoder: Encoder):
-    ships = [plain(f"s{n}", f"Ship {n} lies in the harbour.") for n in range(8)]
-    named = Document(id="named", text="Cheese is made of milk.", metadata={"kind": "tool"})
-    boosted = SETTINGS.model_copy(update={"boosts": {"kind": 50.0}})
-    index = Index(tmp_path / "kb", boosted, encoder)
-    index.add([*ships, named])
-    for k in (1, 9):
-        assert ids(index.search("a tool for ships in the harbour", k=k))[0] == "named"
-    index.close()
-
-
 def test_queries_that_cannot_be_answered_say_why(index: Index):
     for query, options, message in [
         ("", {}, "the query is empty: say what to look for"),
