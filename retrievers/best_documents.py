@@ -69,9 +69,9 @@ def best_documents(
     asked = options.over(snapshot.settings)
     chooses = by == "hybrid" and asked.diversify != "none"
     depth = k if snapshot.manifest["chunk_tokens"] == 0 else 2 * k
-    if chooses:
-        depth = max(depth, asked.candidates)
     boosts = asked.boosts if by == "hybrid" else {}
+    if chooses or any(boosts.values()):
+        depth = max(depth, asked.candidates)  # whatever k is, the order comes from as many
     while True:
         ranked = snapshot.rank(by, query, depth, within, asked.expand)
         if any(boosts.values()):

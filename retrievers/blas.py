@@ -5,14 +5,37 @@ waits for the slowest, which on a busy machine is many times that; and the pools
 encoder's runtime would fight for the same cores. Searches at once still use all cores, one each.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
+_lock = Lock()
+_searching = 0
+"""Searches that hold the limit."""
+_limit = ExitStack()
+"""Gives back what was set before."""
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Keep the products of NumPy and SciPy on one thread; what was set before comes back."""
-    return _pools().limit(limits=1, user_api="blas")
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep the products of NumPy and SciPy on one thread; what was set before comes back.
+
+    The limit is the process's: the first of several searches at once sets it, the last lifts it.
+    """
+    global _searching
+    with _lock:
+        if not _searching:
+            _limit.enter_context(_pools().limit(limits=1, user_api="blas"))
+        _searching += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _searching -= 1
+            if not _searching:
+                _limit.close()
 
 
 @cache

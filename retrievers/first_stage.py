@@ -82,8 +82,8 @@ def stage_of(settings: Settings, passages: int) -> Stage:
     to lie in memory whole with some 2 kB a passage, is left to who asks for dense or hybrid search,
     and lists that are mapped from disk take its place for late search.
     """
-    if settings.ragatouille:
-        return "union"  # PLAID has stages of its own
+    if settings.ragatouille or not passages:
+        return "union"  # PLAID has stages of its own, and nothing can be fitted to no vectors
     if settings.late_stage != "auto":
         return settings.late_stage
     return "union" if passages < AUTO_CENTROIDS else "centroids"

@@ -20,7 +20,7 @@ from .checkpoint import inside
 from .dense import BEFORE_ENGINES, open_dense
 from .encoder import Encoded, Vectors
 from .expansion import SEEDS, joined, neighbours
-from .first_stage import STAGES, FirstStage, open_stage, propose
+from .first_stage import STAGES, FirstStage, open_stage, propose, stage_of
 from .fusion import fuse
 from .keyword import KeywordIndex
 from .late import LateScorer, Layout
@@ -309,10 +309,11 @@ class Snapshot:
     @cached_property
     def _stage(self) -> FirstStage | None:
         """What proposes candidates beside dense and keyword search, if anything does."""
-        wanted, built = self.settings.late_stage, self.manifest["late_stage"]
-        if wanted == "union" or (wanted, built) == ("auto", "union"):
+        asked, built = self.settings.late_stage, self.manifest["late_stage"]
+        wanted = built if asked == "auto" else stage_of(self.settings, len(self.layout.ids))
+        if wanted == "union":
             return None
-        if wanted not in ("auto", built):
+        if wanted != built:
             raise IndexMismatch(
                 "the index was built with another 'late_stage' than the settings name",
                 expected=wanted,

@@ -74,13 +74,15 @@ class VectorBuilder:
         name = vectors_of(served) if same else self._newest(encoder.fingerprint)
         if same and name and not (self.root / name).exists():
             # Those that served are lost. Their layout must not be taken for that of new ones.
-            name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
+            name = self._new_name(encoder)
         return self._named(name or self._key(encoder.fingerprint), encoder)
+
+    def _new_name(self, encoder: Encoder) -> str:
+        return f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
 
     def _new_files(self, encoder: Encoder) -> VectorFiles:
         """Start new vectors of an encoder, as those that serve must stay until they are ready."""
-        name = f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
-        files = self._named(name, encoder)
+        files = self._named(self._new_name(encoder), encoder)
         self.staging.forget(files.name)  # of a process killed before it published
         shutil.rmtree(files.folder, ignore_errors=True)
         return files
@@ -110,7 +112,8 @@ class VectorBuilder:
         total = "SELECT coalesce(sum(length), 0) FROM encodings WHERE encoder = ?"
         (tokens,) = self.corpus.rows(total, (files.name,))[0]
         (used,) = self.corpus.rows(f"SELECT coalesce(sum(e.length), 0) {alive}", asked)[0]
-        if tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS):
+        few = tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS)
+        if few or files.name == self._new_name(encoder):
             return files
         sql = f"SELECT e.hash, e.row, e.offset, e.length {alive} ORDER BY e.row"
         rows = self.corpus.rows(sql, asked)

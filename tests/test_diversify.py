@@ -207,6 +207,14 @@ def test_the_settings_say_what_is_done_if_nobody_asks(root: Path):
         assert kb.search(QUERY, by="dense", k=3)  # options of hybrid search alone
 
 
+@pytest.mark.parametrize("k", [1, len(TEXTS)])
+def test_boosts_reach_all_candidates_however_few_hits_are_wanted(root: Path, k: int):
+    with Workspace.open(root) as kb:
+        snapshot = kb.index.snapshot()
+        snapshot.settings = snapshot.settings.model_copy(update={"boosts": {"kind": 50.0}})
+        assert kb.search(f"{QUERY} d", k=k)[0].doc_id == "d1"
+
+
 def test_options_that_mean_nothing_are_refused(kb: Workspace):
     with pytest.raises(ConfigError, match="'diversify' is for hybrid search, not 'dense'"):
         kb.search(QUERY, by="dense", diversify="mmr")

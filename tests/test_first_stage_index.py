@@ -146,3 +146,27 @@ def test_another_encoding_of_the_corpus_gets_a_stage_of_its_own(index: Index):
     assert found(index, "a walrus on ice", 3)[0] == before[0]
     index.remove(["d1"])
     assert "d1" not in found(index, "dogs", 30)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_corpus_may_be_empty(tmp_path: Path, encoder: Encoder, stage: Any):
+    index = Index(tmp_path / "kb", Settings(**PLAIN, late_stage=stage), encoder)
+    index.add([])
+    assert not found(index, "a walrus on ice")
+    for _ in range(2):
+        index.add([NEW])
+        assert found(index, "a walrus on ice") == ["new"]
+        index.remove(["new"])
+        assert not found(index, "a walrus on ice")
+        index.rebuild()
+        assert not index.search("a walrus on ice", by="hybrid")
+    index.close()
+
+
+def test_plaid_takes_the_place_of_every_stage(root: Path, encoder: Encoder):
+    index = Index(root, Settings(**PLAIN), encoder)
+    snapshot = index.snapshot()
+    told = {"late_stage": "centroids", "ragatouille": "some/checkpoint"}
+    snapshot.settings = snapshot.settings.model_copy(update=told)
+    assert snapshot._stage is None
+    index.close()

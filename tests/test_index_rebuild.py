@@ -30,6 +30,7 @@ DOCUMENTS = [
     for n in range(24)
 ]
 NEW = Document(id="new", text="A walrus rests on the ice.", metadata={"n": 99})
+MORE = [Document(id=f"m{n}", text=f"Aardvark {n} digs at night.") for n in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,23 @@ def test_lost_vectors_are_encoded_anew_and_found_where_they_lie_now(
         assert found == pytest.approx(expected, abs=2e-3)
     for each in (opened, fresh):
         each.close()
+
+
+@pytest.mark.parametrize("stage", ["union", "centroids"])
+def test_lost_vectors_are_encoded_again_each_for_its_own_passage(
+    index: Index, settings: Settings, tmp_path: Path, stage: str
+):
+    index.close()
+    settings = other_settings(settings, late_stage=stage)
+    opened = Index(index.root, settings)
+    opened.add(MORE)  # their vectors lie behind all others, in whatever order they come later
+    (lost,) = opened.root.glob("vectors/*/dense.f32")
+    lost.unlink()
+    with pytest.raises(CorruptStore, match="shorter than the corpus says"):
+        opened.add([NEW])
+    assert opened.add([]).generation == 3
+    assert scores(opened) == close_to(fresh_scores(tmp_path / "fresh", settings, NEW, *MORE))
+    opened.close()
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])

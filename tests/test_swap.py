@@ -215,6 +215,16 @@ def test_settling_brings_the_whole_model_and_can_be_undone(kb: Workspace):
     assert pairs(kb)[-1] == (BASE, ONE, 7)
 
 
+def test_settling_keeps_the_weights_that_were_learned_since(kb: Workspace):
+    kb.learn(hyper=Hyperparameters(mode="fusion"))
+    kb.promote(3)
+    learned = kb.index.snapshot().settings.weights
+    assert learned != kb.settings.weights
+    kb.settle()
+    assert pairs(kb)[-1][:2] == (TWO, "")
+    assert kb.index.snapshot().settings.weights == learned
+
+
 def test_missing_weights_are_mended_even_with_documents_staged(kb: Workspace):
     kb.settle()
     (kb.root / TWO / "modules.json").unlink()

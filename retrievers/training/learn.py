@@ -269,15 +269,7 @@ def _divide(
     thoughts = [mined.thoughts[n] for n in taught] if mined.options.reasoning else []
     rows = [*runs, *augmented(runs, thoughts, mined.options, hyper.max_tokens)]
     if mined.options.synthetic and chat:
-        rows += synthesised(
-            runs,
-            chat,
-            index.texts,
-            lambda query, doc_id: doc_id in {hit.doc_id for hit in index.search(query)},
-            count=mined.options.synthetic,
-            seed=hyper.seed,
-            dropped=mined.report.dropped,
-        )
+        rows += _written(index, mined, {n: left[n] for n in taught}, chat, hyper.seed)
     wanted = hyper.negatives * (_SPARE if mined.options.teacher else 1)
     examples = [
         example for example in build_examples(rows, wanted) if normalise(example.query) not in asked
@@ -291,6 +283,33 @@ def _divide(
             fix="ask more questions, or import trajectories, then learn again",
         )
     return examples, queries
+
+
+def _written(
+    index: Index,
+    mined: Mined,
+    taught: dict[int, tuple[str, list[Signal]]],
+    chat: "BaseChatModel",
+    seed: int,
+) -> list[tuple[str, list[Signal]]]:
+    """Have queries written for what runs found useful, and hold each source to its share of them.
+
+    They are written by document, however often it was found, so the shares of examples are others.
+    """
+    made = synthesised(
+        [*taught.values()],
+        chat,
+        index.texts,
+        lambda query, doc_id: doc_id in {hit.doc_id for hit in index.search(query)},
+        count=mined.options.synthetic,
+        seed=seed,
+        dropped=mined.report.dropped,
+    )
+    run_of = {signal.trajectory_id: n for n, (_, signals) in taught.items() for signal in signals}
+    rows: dict[int, list[tuple[str, list[Signal]]]] = {}
+    for row in made:
+        rows.setdefault(run_of[row[1][0].trajectory_id], []).append(row)
+    return [row for n in _shared(mined, {n: len(rows[n]) for n in rows}) for row in rows[n]]
 
 
 def _shared(mined: Mined, sizes: dict[int, int]) -> list[int]:

@@ -6,12 +6,14 @@ encoded by it (``reindex``), or at once by drift compensation over the passages 
 on, and take over if nothing is lost by it.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from ...core.errors import ConfigError, IndexMismatch
 from ..index import Index
+from ..learned_fusion import fused, inherit
 from ..progress import Progress, quiet
 from ..query_side import QuerySide, encoding_version
 from ..snapshot import Snapshot
@@ -89,11 +91,15 @@ def settle(
     """
     card = _to_settle(index, version)
     asked = None if force else read_record(index.root / card.reference).gate
-    gate = None
+    gate, learned = None, _learned_over(index, card)
     with index.candidate(index.load(card.reference), progress=progress) as candidate:
+        if learned:
+            candidate.snapshot.settings = fused(index.settings, learned)
         if asked:
             gate = _held_again(index, candidate.snapshot, asked, progress)
         if gate is None or gate.verdict == "promoted":
+            if learned:
+                inherit(learned, index.root / card.reference)
             candidate.publish()
     return SettleReport(
         verdict=gate.verdict if gate else "promoted",
@@ -102,6 +108,13 @@ def settle(
         measured=gate.measured if gate else [],
         generation=index.generation,
     )
+
+
+def _learned_over(index: Index, card: Card) -> Path | None:
+    """Return the folder of the weights that serve, if they were learned since over the version."""
+    serving = index.published.query
+    same = encoding_version(index.root, serving) == card.reference
+    return index.root / serving if same and serving != card.reference else None
 
 
 def _held_again(index: Index, after: Snapshot, asked: Gate, progress: Progress) -> Gate:

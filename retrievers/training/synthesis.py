@@ -133,7 +133,7 @@ def _task(each: _Wanted, known: Mapping[str, str], like: list[str], count: int) 
 
 def _read(reply: str | None) -> list[str]:
     """Read the last line of a reply, a JSON array of short lines; anything else is nothing."""
-    lines = (reply or "").strip().splitlines() or [""]
+    lines = (reply or "").strip().removesuffix("```").strip().splitlines() or [""]
     try:
         told: Any = json.loads(lines[-1])
     except (ValueError, RecursionError):

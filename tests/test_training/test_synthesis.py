@@ -12,10 +12,11 @@ from langchain_core.language_models.fake_chat_models import SimpleChatModel
 from langchain_core.messages import BaseMessage
 from pydantic import Field
 from retrail.agents import Workspace
-from retrail.core import ConfigError, Level, Signal
+from retrail.core import AgentInfo, ConfigError, Level, Signal
 from retrail.retrievers.training import Hyperparameters
 from retrail.retrievers.training.options import MiningOptions
 from retrail.retrievers.training.registry import Registry
+from retrail.retrievers.training.sources import SHARE
 from retrail.retrievers.training.synthesis import FAILED, LOST, _router, form, synthesised
 
 CITED = Signal("t", "bridge kraków", "a", "a#0", Level.CITED, 0.7, 2)
@@ -96,6 +97,12 @@ def test_what_is_no_list_of_queries_is_counted(reply):
     assert dropped[FAILED] == 2
 
 
+def test_a_fence_around_the_list_does_no_harm():
+    rows, dropped, _ = made(lambda task: 'Here:\n```json\n["a"]\n```\n')
+    assert [s[0].query for _, s in rows] == ["a", "a"]
+    assert not +dropped
+
+
 def test_a_model_that_breaks_is_counted():
     def break_(task: dict[str, Any]) -> str:
         raise ConnectionError("gone")
@@ -131,3 +138,28 @@ def test_learning_adds_the_queries_that_a_model_writes(copied: Callable[[str], P
     assert more.held_out == bare.held_out
     assert more.examples + more.dropped.get(LOST, 0) == bare.examples + len(writer.tasks)
     assert more.examples > bare.examples
+
+
+def test_no_caller_has_most_of_what_is_written(copied: Callable[[str], Path]):
+    def write(task: dict[str, Any]) -> str:
+        text = task["document"]
+        return json.dumps([f"{text} {n}" for n in range(6 if place[text] % 2 else 2)])
+
+    with Workspace.open(copied("kb")) as kb:
+        runs = [
+            run.model_copy(update={"agent": AgentInfo(planner="test", caller="ab"[n % 2])})
+            for n, run in enumerate(sorted(kb.trajectories.iterate(), key=lambda run: run.id))
+        ]
+        known = kb.index.texts([f"s{n}#0" for n in range(len(runs))])
+        place = {text: n for n, text in enumerate(known.values())}
+        writer = Writer(write=write)
+        report = kb.learn(
+            hyper=Hyperparameters(mode="adapter", epochs=1),
+            mining=MiningOptions(synthetic=6),
+            judge="negation",
+            model=writer,
+            trajectories=runs,
+        )
+    asked = Counter(place[task["document"]] % 2 for task in writer.tasks)
+    assert LOST not in +Counter(report.dropped)
+    assert 6 * asked[1] - report.dropped.get(SHARE, 0) <= 2 * asked[0]
