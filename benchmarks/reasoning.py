@@ -5,37 +5,31 @@ and behind the thought that led to it (AgentIR's form, ``query_thought``). Openi
 thought are left out. ``python benchmarks/reasoning.py``
 """
 
-import random
 from statistics import fmean, median
 
 from common import DATA, write_table
 from retrail.core.metrics import per_query
 from retrail.core.significance import paired_bootstrap
 from retrail.core.trajectories import Trajectory
-from retrail.memory.formats import import_files
 from retrail.retrievers.snapshot import By
 from retrail.retrievers.thought import ThoughtQuery
 from retrail.retrievers.training.augment import thoughts_of
 from retrail.retrievers.training.openings import openings_of
-from swap import built
+from wiki_agent import with_runs
 
 from retrail import Workspace
 
 SOURCE = DATA / "trajectories" / "wiki_agent" / "runs.jsonl.gz"
 RETRIEVERS: tuple[By, ...] = ("keyword", "dense", "late", "hybrid")
 METRICS = ["RR@10", "R@5"]
-OPENINGS = 400
-"""Drawn at random from all of them."""
 
 
 def main() -> None:
     """Measure and write the table."""
     if not SOURCE.exists():
         raise SystemExit(f"there is no {SOURCE}; set RETRAIL_SHARED_DATA to the data folder")
-    with Workspace.open(built()) as opened:
-        import_files(opened.trajectories, [SOURCE])
-        every = [pair for run in opened.trajectories.iterate() for pair in _pairs(run)]
-        pairs = random.Random(0).sample(every, min(OPENINGS, len(every)))
+    with with_runs() as opened:
+        pairs = [pair for run in opened.trajectories.iterate() for pair in _pairs(run)]
         rows = [row for by in RETRIEVERS for row in _rows(opened, by, pairs)]
     words = median(len(query.read.split()) - len(query.split()) for query, _ in pairs)
     write_table(
@@ -43,7 +37,7 @@ def main() -> None:
         "Queries of LLM agents behind their thoughts, by the base encoder",
         ("retriever", "metric", "query alone", "behind its thought", "difference, 95 %"),
         rows,
-        f"{len(pairs)} of {len(every)} openings over 12,974 Wikipedia passages; a thought adds "
+        f"{len(pairs)} openings over 12,974 Wikipedia passages; a thought adds "
         f"{words:.0f} words (median). The encoder was not trained to read thoughts, and reads 256 "
         "tokens. Keyword search sees the bare query either way. Paired bootstrap over openings.",
     )
