@@ -7,6 +7,7 @@ them, compressed; all passages of a small set are scored, a large set is filtere
 """
 
 import glob
+import hashlib
 import json
 import shutil
 import threading
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ..core.batches import batched
-from ..core.errors import ConfigError, CorruptStore, WorkspaceLocked
+from ..core.errors import ConfigError, CorruptStore, IndexMismatch, WorkspaceLocked
 from .encoder import Vectors
 from .ragatouille_process import Operation, run
 from .ragatouille_worker import open_model
@@ -87,7 +88,12 @@ class RagatouilleEngine:
         """
         _check_ids(passages, taken=())
         name = _checked_model(model)
-        settings = {"schema_version": 1, "model": name, "max_tokens": max_tokens}
+        settings = {
+            "schema_version": 1,
+            "model": name,
+            "max_tokens": max_tokens,
+            "weights": _weights(name),
+        }
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _writing(folder), _Replacement(folder) as part:
             if folder.exists():
@@ -110,6 +116,7 @@ class RagatouilleEngine:
         Raises:
             ConfigError: The checkpoint is not there.
             CorruptStore: The folder holds no whole index.
+            IndexMismatch: The checkpoint's weights are others than those that it was built with.
             BackendUnavailable: RAGatouille or a C++ compiler is missing.
         """
         if not folder.exists() and _left(folder, "old"):
@@ -120,7 +127,16 @@ class RagatouilleEngine:
             name, max_tokens = str(settings["model"]), int(settings["max_tokens"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CorruptStore(f"{str(folder)!r} holds no index", fix="build it again") from error
-        return cls(folder, _checked_model(model or name), max_tokens)
+        checkpoint = _checked_model(model or name)
+        built, found = settings.get("weights"), _weights(checkpoint)
+        if built and found and built != found:
+            raise IndexMismatch(
+                f"the weights of {checkpoint!r} changed since {str(folder)!r} was built",
+                expected=built,
+                found=found,
+                mend="build it again: retrail doctor --rebuild for a workspace",
+            )
+        return cls(folder, checkpoint, max_tokens)
 
     def __len__(self) -> int:
         """Return the number of passages."""
@@ -373,3 +389,12 @@ def _checked_model(model: str | Path) -> str:
             f"{str(model)!r} is no ColBERT checkpoint", fix="give the folder or name of one"
         )
     return str(model)
+
+
+def _weights(model: str) -> str:
+    """Return a hash of a checkpoint's weights; empty for a name, whose files are not at hand."""
+    digest = hashlib.blake2b(digest_size=8)
+    files = [f for kind in ("*.safetensors", "*.bin") for f in sorted(Path(model).glob(kind))]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest() if files else ""

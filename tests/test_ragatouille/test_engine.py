@@ -2,13 +2,14 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from retrail.core.errors import BackendUnavailable, ConfigError, CorruptStore
+from retrail.core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
 from retrail.retrievers import ragatouille
 from retrail.retrievers.ragatouille import Match, Passage, RagatouilleEngine
 
@@ -143,6 +144,16 @@ def test_a_failed_change_leaves_the_index(copied: Callable[[str], Path], checkpo
     assert "zebras#0" in engine
     assert "zebras#0" in RagatouilleEngine.open(engine.folder, checkpoint)
     assert sorted(path.name for path in engine.folder.parent.iterdir()) == ["kept", "kept.lock"]
+
+
+def test_another_checkpoint_at_the_place_of_the_first_is_refused(
+    copied: Callable[[str], Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(checkpoint, tmp_path / "other"))
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(IndexMismatch, match=r"weights of .* changed"):
+        RagatouilleEngine.open(copied("again"), other)
 
 
 def test_wrong_requests_are_named(engine: RagatouilleEngine, tmp_path: Path) -> None:
