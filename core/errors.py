@@ -15,6 +15,9 @@
 Messages quote identifiers with ``!r`` and end with the fix.
 """
 
+REBUILD = "retrail doctor --rebuild"
+"""The command that mends an index."""
+
 
 class RetrailError(Exception):
     """Base of all errors raised on purpose.

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 
-from ..core.errors import CorruptStore, IndexMismatch
+from ..core.errors import REBUILD, CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .checkpoint import inside
 from .corpus import Published
@@ -17,7 +17,6 @@ from .encoder import Encoded, Encoder
 from .onnx_encoder import OnnxEncoder, TextEncoder
 from .query_side import PROMOTE_0, Passages, checked, query_encoder
 from .reading import Reading
-from .snapshot import REBUILD
 from .thought import read_of
 
 

@@ -13,14 +13,14 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore
+from ..core.errors import REBUILD, CorruptStore
 from ..core.settings import Settings
 from .centroids import Centroids
 from .codecs import decoded
 from .encoder import Vectors
 from .late import Layout
 from .muvera import Muvera
-from .stage_parts import REBUILD, Parts
+from .stage_parts import Parts
 from .vectors import VectorFiles
 
 Stage = Literal["union", "centroids", "muvera"]

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..core.documents import Hit, Passage, split_passage_id
-from ..core.errors import ConfigError, IndexMismatch
+from ..core.errors import REBUILD, ConfigError, IndexMismatch
 from ..core.filters import Comparison, Filter, parse_filter
 from ..core.schema import MetadataSchema
 from ..core.settings import Diversify, Settings
@@ -26,7 +26,7 @@ from .explain import Explanation, Tokens, explain
 from .learned_fusion import fused
 from .ranked import Ranked
 from .similarity_pooling import Pooling
-from .snapshot import REBUILD, By, Snapshot
+from .snapshot import By, Snapshot
 from .sparse_build import SparseSource
 from .staging import encoder_text
 from .thought import ThoughtQuery

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore, IndexMismatch
+from ..core.errors import REBUILD, CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .backends.base import VectorBackend
 from .checkpoint import inside
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 By = Literal["keyword", "dense", "late", "sparse", "hybrid"]
 Within = NDArray[np.int64] | None
-
-REBUILD = "retrail doctor --rebuild"
 
 _BEFORE_CHOICES = {
     "late_codec": "fp16",

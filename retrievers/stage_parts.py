@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import CorruptStore
+from ..core.errors import REBUILD, CorruptStore
 from ..core.shared_files import link_or_copy
 from .encoder import Vectors
 from .vectors import DAMAGED
-
-REBUILD = "retrail doctor --rebuild"
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ..core.errors import BackendUnavailable, CorruptStore, RetrailError
+from ..core.errors import REBUILD, BackendUnavailable, CorruptStore, RetrailError
 from .errors import describe
 from .requirements import Requirement, declared, fits
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..retrievers.snapshot import By
 
 State = Literal["ok", "note", "broken"]
-
-REBUILD = "retrail doctor --rebuild"
 
 _PYTHONS = ((3, 11), (3, 15))
 _NATIVE = ("accelerate", "chromadb", "datasets", "langgraph", "sentence_transformers", "tantivy")

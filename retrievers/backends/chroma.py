@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ...core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
+from ...core.errors import REBUILD, BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
 from ...core.filters import Filter
 from ..encoder import Vectors
 from ..ranked import Ranked
@@ -40,7 +40,6 @@ _NUMBERS = 1_000_000
 _KEY = "CHROMA_API_KEY"
 _CHANGED = "changed"
 """Key of a collection's metadata: passages were deleted or replaced."""
-_REBUILD = "retrail doctor --rebuild"
 
 
 class ChromaBackend(VectorBackend):
@@ -67,7 +66,7 @@ class ChromaBackend(VectorBackend):
         super().__init__(schema)
         self._place = place
         if isinstance(place, Path) and not create and not (place / "chroma.sqlite3").exists():
-            raise CorruptStore(f"the dense index {str(place)!r} is missing", fix=_REBUILD)
+            raise CorruptStore(f"the dense index {str(place)!r} is missing", fix=REBUILD)
         with _errors(place, writing=create):
             client = _client(place)
         try:
@@ -117,7 +116,7 @@ class ChromaBackend(VectorBackend):
                 f"the collection {name!r} holds vectors of another dimension",
                 expected=str(self.schema.dense),
                 found=str(dim),
-                mend=_REBUILD,
+                mend=REBUILD,
             )
         return found
 
@@ -326,7 +325,7 @@ def _errors(place: Path | str, *, writing: bool = False) -> Generator[None]:
         yield
     except NotFoundError as error:
         raise CorruptStore(
-            f"{str(place)!r} has lost a collection ({error})", fix=_REBUILD
+            f"{str(place)!r} has lost a collection ({error})", fix=REBUILD
         ) from error
     except (ChromaError, httpx.HTTPError, ValueError) as error:
         if isinstance(place, Path) and writing:
@@ -336,7 +335,7 @@ def _errors(place: Path | str, *, writing: bool = False) -> Generator[None]:
             ) from error
         if isinstance(place, Path):
             raise CorruptStore(
-                f"the dense index {str(place)!r} cannot be read ({error})", fix=_REBUILD
+                f"the dense index {str(place)!r} cannot be read ({error})", fix=REBUILD
             ) from error
         reason = without_key(error, _KEY)
         raise BackendUnavailable(

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core.errors import BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
+from ...core.errors import REBUILD, BackendUnavailable, ConfigError, CorruptStore, IndexMismatch
 from ...core.filters import Filter
 from ..encoder import Vectors
 from ..ranked import Ranked
@@ -34,7 +34,6 @@ _NUMBERS = 500_000
 _BATCH = 500
 _HNSW_EF = 256
 _KEY = "QDRANT_API_KEY"
-_REBUILD = "retrail doctor --rebuild"
 _UNREADABLE = (
     EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError, sqlite3.Error
 )  # fmt: skip
@@ -81,7 +80,7 @@ class QdrantBackend(VectorBackend):
                     self._create()
                 elif not exists:
                     raise CorruptStore(
-                        f"the collection {name!r} is not at {str(place)!r}", fix=_REBUILD
+                        f"the collection {name!r} is not at {str(place)!r}", fix=REBUILD
                     )
                 self._check()
                 if create and isinstance(place, Path):
@@ -143,7 +142,7 @@ class QdrantBackend(VectorBackend):
                 f"the collection {self._name!r} holds other vectors",
                 expected=str(self.schema),
                 found=str(found),
-                mend=_REBUILD,
+                mend=REBUILD,
             )
 
     def _add(
@@ -265,7 +264,7 @@ def _client(place: Path | str, *, writing: bool = False) -> "Generator[QdrantCli
                 client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
             except _UNREADABLE as error:
                 raise CorruptStore(
-                    f"the dense index {str(place)!r} cannot be opened ({error})", fix=_REBUILD
+                    f"the dense index {str(place)!r} cannot be opened ({error})", fix=REBUILD
                 ) from error
         elif place == MEMORY:
             client = QdrantClient(location=MEMORY)
@@ -282,7 +281,7 @@ def _client(place: Path | str, *, writing: bool = False) -> "Generator[QdrantCli
 @contextmanager
 def _linked(folder: Path) -> Generator[Path]:
     if not (folder / "meta.json").exists():
-        raise CorruptStore(f"the dense index {str(folder)!r} is missing", fix=_REBUILD)
+        raise CorruptStore(f"the dense index {str(folder)!r} is missing", fix=REBUILD)
     view = Path(tempfile.mkdtemp(prefix="retrail-"))
     try:
         shutil.copyfile(folder / "meta.json", view / "meta.json")

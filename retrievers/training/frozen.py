@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...core.documents import split_passage_id
-from ...core.errors import CorruptStore
+from ...core.errors import REBUILD, CorruptStore
 from ..codecs import decoded
 from ..encoder import Encoded, Encoder
 from ..index import Index
-from ..snapshot import REBUILD
 from ..vectors import Basis, stored_files
 from .rows import Row, numbered
 from .scoring import Frozen
