@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.documents import utc_now
 from ..core.errors import ConfigError, Interrupted, RetrailError, WorkspaceLocked
+from ..core.locks import alone
 from ..retrievers.progress import Progress, quiet
 from .flywheel_state import Round, State, StateFile
 
@@ -283,17 +284,13 @@ class Flywheel:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        try:
-            self._lock.acquire(timeout=1)  # whoever asks for the status holds it for a moment
-        except Timeout as error:
-            raise WorkspaceLocked(
-                f"another process turns the flywheel of {str(self.workspace.root)!r}",
-                fix="stop it first: retrail flywheel stop",
-            ) from error
-        try:
+        with alone(
+            self._lock,
+            f"turns the flywheel of {str(self.workspace.root)!r}",
+            fix="stop it first: retrail flywheel stop",
+            seconds=1,  # whoever asks for the status holds it for a moment
+        ):
             yield
-        finally:
-            self._lock.release()
 
 
 def check_options(values: Mapping[str, Any]) -> FlywheelOptions:

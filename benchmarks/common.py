@@ -20,6 +20,7 @@ from retrail import Workspace
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
+REMARKS = "\n## Remarks\n"
 WORK = Path(os.environ.get("RETRAIL_BENCH_DIR", ROOT.parent / ".bench"))
 DATA = Path(os.environ.get("RETRAIL_SHARED_DATA", ROOT.parent.parent / "shared" / "data"))
 
@@ -58,7 +59,12 @@ def dev_half(data: Dataset) -> list[str]:
 def write_table(
     name: str, title: str, header: Sequence[str], rows: Iterable[Sequence[object]], notes: str = ""
 ) -> None:
-    """Print a Markdown table and keep it under ``results/`` with the command that made it."""
+    """Print a Markdown table and keep it under ``results/`` with the command that made it.
+
+    A section ``## Remarks`` that a person wrote into the file stays.
+    """
+    file = RESULTS / f"{name}.md"
+    remarks = file.read_text(encoding="utf-8").partition(REMARKS)[2] if file.exists() else ""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = "\n".join(
         [
@@ -72,7 +78,7 @@ def write_table(
         ]
     )
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    file.write_text(text + (REMARKS + remarks if remarks else ""), encoding="utf-8")
     print(text)
 
 

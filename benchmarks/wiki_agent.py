@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -204,12 +204,10 @@ def _write(seeds: int) -> None:
         for name in CONDITIONS
     }  # fmt: skip
     rows = [
-        _row(name, by, task.name, metric, done)
+        (task.name, metric, by, *_cells(by, task.name, metric, done))
         for task in TASKS
         for metric in task.metrics
         for by in RETRIEVERS
-        for name in CONDITIONS
-        if done[name]
     ]
     examples = {name: [each["examples"] for each in found.values()] for name, found in done.items()}
     seconds = {name: [each["seconds"] for each in found.values()] for name, found in done.items()}
@@ -222,28 +220,31 @@ def _write(seeds: int) -> None:
     write_table(
         "wiki_agent",
         "Learning from the runs of LLM agents over 12,974 Wikipedia passages",
-        ("measured on", "metric", "retriever", "learned", "seeds", "base", "after", "gain, 95 %"),
+        ("measured on", "metric", "retriever", *CONDITIONS),
         rows,
         f"{told}. A query that several seeds hold out counts once, with its mean; the intervals "
         "come from a paired bootstrap over queries.",
     )
 
 
-def _row(
-    name: str, by: By, task: str, metric: str, done: Mapping[str, Mapping[int, Any]]
-) -> tuple[object, ...]:
-    before: dict[str, list[float]] = defaultdict(list)
-    after: dict[str, list[float]] = defaultdict(list)
-    for seed, learned in done[name].items():
-        base = done["base"][seed]
-        for figures, kept in ((base, before), (learned, after)):
-            values = figures["figures"][by][task][metric]
-            for key, value in zip(figures["keys"][task], values, strict=True):
-                kept[key].append(value)
-    result = paired_bootstrap(*([fmean(v) for v in kept.values()] for kept in (before, after)))
-    gain = f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}]"
-    shown = "" if name == "base" else gain
-    return (task, metric, by, name, len(done[name]), result.before, result.after, shown)
+def _cells(
+    by: By, task: str, metric: str, done: Mapping[str, Mapping[int, Any]]
+) -> Iterator[object]:
+    """Yield a figure for each condition, with what it gains over the base of the same seeds."""
+    for name, learned in done.items():
+        before: dict[str, list[float]] = defaultdict(list)
+        after: dict[str, list[float]] = defaultdict(list)
+        for seed, result in learned.items():
+            for each, kept in ((done["base"][seed], before), (result, after)):
+                values = each["figures"][by][task][metric]
+                for key, value in zip(each["keys"][task], values, strict=True):
+                    kept[key].append(value)
+        if not after:
+            yield "–"
+            continue
+        found = paired_bootstrap(*([fmean(v) for v in kept.values()] for kept in (before, after)))
+        gain = f" ({found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
+        yield f"{found.after:.3f}" + (gain if name != "base" else "")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from ..core.batches import batched
 from ..core.documents import Document
-from ..core.errors import WorkspaceLocked
+from ..core.locks import alone
 from .builder import Builder
 from .encoder import Encoder
 from .learned_fusion import fused
@@ -239,15 +237,7 @@ class Index(Searcher):
 
     @contextmanager
     def _writing(self, *, check: bool = True) -> Iterator[Staging]:
-        lock = FileLock(self.root / "write.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise WorkspaceLocked(
-                f"another process is writing to {str(self.root)!r}",
-                fix="wait until it is done, or stop it, and try again",
-            ) from error
-        try:
+        with alone(self.root / "write.lock", f"is writing to {str(self.root)!r}"):
             published = self.corpus.published()
             if check and published is not None:
                 self._open(published, learned=False).close()  # which may be what is to be mended
@@ -256,8 +246,6 @@ class Index(Searcher):
                 chunk_tokens=self.settings.chunk_tokens,
                 language=self.settings.language,
             )
-        finally:
-            lock.release()
 
 
 def _first(

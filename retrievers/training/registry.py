@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...core.documents import utc_now
-from ...core.errors import ConfigError, CorruptStore, WorkspaceLocked
+from ...core.errors import ConfigError, CorruptStore
+from ...core.locks import alone
 from ..query_side import MANIFEST, QuerySide, encoding_version
 from .gate import Measured, Verdict
 
@@ -99,18 +99,8 @@ class Registry:
         Raises:
             WorkspaceLocked: Another process is learning here.
         """
-        lock = FileLock(self.root / "learn.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise WorkspaceLocked(
-                f"another process is learning in {str(self.root)!r}",
-                fix="wait until it is done, or stop it, and try again",
-            ) from error
-        try:
+        with alone(self.root / "learn.lock", f"is learning in {str(self.root)!r}"):
             yield
-        finally:
-            lock.release()
 
     def reserve(self, name: str = "dense") -> tuple[int, Path]:
         """Return the next version number and a folder that is empty but for checkpoints."""
