@@ -9,14 +9,11 @@ import random
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from retrail.agents import Workspace
 from retrail.core import (
     AgentInfo,
@@ -27,33 +24,22 @@ from retrail.core import (
     Document,
     Hit,
     HitRecord,
-    Level,
     Observation,
-    Signal,
     Step,
     Trajectory,
 )
 from retrail.evals import write_learning_report
 from retrail.retrievers.encoder import Encoder
-from retrail.retrievers.index import Index
 from retrail.retrievers.training import (
-    Example,
     Hyperparameters,
     LearnReport,
-    Mined,
-    MiningReport,
     Registry,
     read_record,
-    train,
 )
-from retrail.retrievers.training.examples import normalise, split
 from retrail.retrievers.training.learn import (
-    HELD_OUT_SHARE,
     MIN_EXAMPLES,
     MIN_HELD_OUT,
-    _divide,
 )
-from retrail.retrievers.training.trainer import build_rows
 
 COLOURS = {"red": "blim", "green": "tark", "blue": "vosk", "white": "drel"}
 ANIMALS = {"fox": "shib", "owl": "marn", "trout": "plex", "goat": "wuld"}
@@ -391,110 +377,6 @@ def test_only_scores_of_vectors_are_trained(kb):
     with pytest.raises(ConfigError, match="cannot train 'keyword'"):
         kb.learn(retriever="keyword")
     assert unchanged(kb)
-
-
-def crossed_runs(rng: random.Random) -> list[tuple[str, list[Signal]]]:
-    """Runs whose queries are also questions and queries of other runs, in several spellings."""
-    words = [f"Word{n} {n}" for n in range(90)]
-
-    def spelled(text: str) -> str:
-        return rng.choice([text, text.upper(), f" {text}?", text.replace(" ", "  ")])
-
-    runs: list[tuple[str, list[Signal]]] = []
-    for n in range(120):
-        docs = rng.sample(sorted(QUESTIONS), 4)
-        query = spelled(rng.choice(words))
-        made = [
-            Signal(f"r{n}", query, doc, f"{doc}#0", level, step=1)
-            for doc, level in zip(docs, (Level.CITED, *[Level.UNOPENED] * 3), strict=True)
-        ]
-        runs.append((spelled(rng.choice(words)), made))
-    return runs
-
-
-@pytest.fixture(scope="module")
-def index(learned: Learned) -> Index:
-    return learned.kb.index
-
-
-@settings(max_examples=15)
-@given(seed=st.integers(0, 10_000))
-def test_nothing_held_out_is_learned_from_and_nothing_else_is_lost(index, seed):
-    runs = crossed_runs(random.Random(seed))
-    mined = Mined(runs=runs, report=MiningReport(trajectories=len(runs)), ids=[])
-    examples, queries = _divide(index, mined, HYPER.model_copy(update={"seed": seed}))
-    is_held_out = split({normalise(question) for question, _ in runs}, HELD_OUT_SHARE, seed)
-    apart = {normalise(question) for question, _ in runs if is_held_out(normalise(question))}
-    judged = {normalise(item.query) for item in queries}
-    assert apart
-    assert not {example.group for example in examples} & apart
-    assert not {normalise(example.query) for example in examples} & (apart | judged)
-    made = {(example.group, example.query, example.positive) for example in examples}
-    for question, signals in runs:
-        cited = signals[0]
-        if normalise(question) in apart:
-            assert any(q.query == cited.query and cited.doc_id in q.relevant for q in queries)
-        elif normalise(cited.query) not in apart | judged:
-            assert (normalise(question), cited.query, cited.passage_id) in made
-
-
-TEXTS = {f"p{n}": f"text {n}" for n in range(12)}
-
-
-def known(identifiers: Sequence[str]) -> dict[str, str]:
-    return {i: TEXTS[i] for i in identifiers if i in TEXTS}
-
-
-@given(
-    examples=st.lists(
-        st.builds(
-            Example,
-            group=st.just("g"),
-            query=st.sampled_from(["q1", "q2"]),
-            positive=st.sampled_from(["p0", "p1", "gone"]),
-            negatives=st.lists(st.sampled_from(["p0", "p1", "p2", "p3", "lost"]), max_size=4).map(
-                tuple
-            ),
-            weight=st.floats(0.1, 1),
-        ),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_rows_are_of_equal_width_and_never_deny_a_positive(examples):
-    hyper = Hyperparameters(negatives=3)
-    usable = [example for example in examples if example.positive != "gone"]
-    if not usable:
-        with pytest.raises(ConfigError, match="no training example refers to this corpus"):
-            build_rows(examples, known, sorted(TEXTS), hyper)
-        return
-    rows = build_rows(examples, known, sorted(TEXTS), hyper)
-    columns = ["query", "positive", "negative_0", "negative_1", "negative_2", "label"]
-    positives: dict[str, set[str]] = {}
-    for example in usable:
-        positives.setdefault(example.query, set()).add(TEXTS[example.positive])
-    assert len(rows) <= len(usable)
-    for row in rows:
-        assert list(row) == columns
-        against = [row[name] for name in columns[2:5]]
-        assert len(set(against)) == 3
-        assert not set(against) & positives[row["query"]]
-        assert row["positive"] in positives[row["query"]]
-    assert rows == build_rows(examples, known, sorted(TEXTS), hyper)
-
-
-def test_rows_take_hard_negatives_before_random_ones():
-    example = Example("g", "q", "p0", ("p3", "gone", "p2"), 0.7)
-    (row,) = build_rows([example], known, sorted(TEXTS), Hyperparameters(negatives=4))
-    assert (row["negative_0"], row["negative_1"]) == ("text 3", "text 2")
-    assert row["label"][0] == 0.7
-
-
-def test_only_bi_encoders_are_trained(tmp_path):
-    base: Any = SimpleNamespace(model=object(), name="colbert")
-    with pytest.raises(ConfigError, match="'colbert' gives no dense vectors"):
-        train(base, [Example("g", "q", "p0", (), 1.0)], known, sorted(TEXTS), tmp_path, HYPER)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_registry_lists_only_what_was_finished(learned, tmp_path):
