@@ -17,6 +17,9 @@ from .expansion import MOST_NEIGHBOURS
 from .ranked import Ranked
 from .snapshot import By, Snapshot, Within
 
+MOST_COMPARED = 1_000
+"""Best documents that are chosen among; all are compared with all."""
+
 
 class HybridOptions(NamedTuple):
     """What one hybrid search asks for; None stands for what the settings say."""
@@ -36,6 +39,8 @@ class HybridOptions(NamedTuple):
             raise ConfigError(f"cannot diversify by {self.diversify!r}", fix=f"use one of {known}")
         if self.expand is not None and not 0 <= self.expand <= MOST_NEIGHBOURS:
             raise ConfigError(f"expand is {self.expand}", fix=f"use 0 to {MOST_NEIGHBOURS}")
+        if self.diversify_lambda is not None and not 0 <= self.diversify_lambda <= 1:
+            raise ConfigError(f"lambda is {self.diversify_lambda}", fix="use a number from 0 to 1")
         given = [name for name, value in self._asdict().items() if value is not None]
         if given and by != "hybrid":
             raise ConfigError(f"{given[0]!r} is for hybrid search, not {by!r}", fix="leave it out")
@@ -80,7 +85,9 @@ def best_documents(
         if len(first) >= k or len(ranked.ids) < depth:
             keep = np.sort(first)
             best = Ranked(ranked.ids[keep], ranked.scores[keep])
-            return _chosen(best, snapshot, asked, k) if chooses else best.top(k)
+            if not chooses:
+                return best.top(k)
+            return _chosen(best.top(max(k, MOST_COMPARED)), snapshot, asked, k)
         depth *= 4
 
 

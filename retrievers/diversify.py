@@ -17,7 +17,6 @@ never rises, so rankings stay rankings.
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigError
 from ..core.settings import Diversify
 from .encoder import Vectors
 from .ranked import Ranked
@@ -36,12 +35,7 @@ def diversified(
         method: ``none`` keeps the best k.
         relevance: ``λ``, in [0, 1].
         k: How many, at most.
-
-    Raises:
-        ConfigError: ``λ`` is not in [0, 1].
     """
-    if not 0 <= relevance <= 1:
-        raise ConfigError(f"lambda is {relevance}", fix="use a number from 0 to 1")
     if method == "none" or not len(ranked.ids):
         return ranked.top(k)
     cosines = np.maximum(vectors @ vectors.T, 0.0).astype(np.float64)

@@ -15,6 +15,7 @@ from retrail.agents import Workspace
 from retrail.core import Document
 from retrail.core.errors import ConfigError
 from retrail.core.settings import Diversify
+from retrail.retrievers.best_documents import HybridOptions
 from retrail.retrievers.diversify import coverage, coverage_value, diversified, mmr, unit_scores
 from retrail.retrievers.ranked import Ranked
 from retrail.serving.cli import app
@@ -141,7 +142,7 @@ def test_a_copy_of_the_best_waits_for_what_is_new():
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
 def test_lambda_is_from_0_to_1(weight):
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        diversified(*pool(0, 3), "mmr", weight, 2)
+        HybridOptions(diversify_lambda=weight).check("hybrid")
 
 
 # By the doors of a workspace
@@ -221,7 +222,7 @@ def test_options_that_mean_nothing_are_refused(kb: Workspace):
     with pytest.raises(ConfigError, match="'shuffle'"):
         kb.search(QUERY, diversify="shuffle")
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        kb.search(QUERY, diversify="mmr", diversify_lambda=2.0)
+        kb.search(QUERY, diversify_lambda=2.0)
 
 
 def test_the_command(root: Path):
