@@ -36,7 +36,7 @@ from retrail.retrievers.training import (
     Registry,
     read_record,
 )
-from retrail.retrievers.training.learn import (
+from retrail.retrievers.training.division import (
     MIN_EXAMPLES,
     MIN_HELD_OUT,
 )

@@ -13,8 +13,8 @@ from retrail.core.documents import Document
 from retrail.core.trajectories import Trajectory
 from retrail.memory import ImportReport
 from retrail.memory.formats import export_runs, import_files
+from retrail.retrievers.training import mine_all
 from retrail.retrievers.training.export import TRAINING_FORMATS, export_training
-from retrail.retrievers.training.learn import mine_all
 
 RUNS = 6
 """Of wiki_agent's, whose documents are indexed."""

@@ -19,8 +19,8 @@ from retrail.core.significance import paired_bootstrap
 from retrail.core.trajectories import Answer, Citation, Trajectory
 from retrail.evals import SimulatedReader
 from retrail.retrievers.training import Hyperparameters, Mined, MiningOptions, mine_all
+from retrail.retrievers.training.division import HELD_OUT_SHARE, divide
 from retrail.retrievers.training.examples import split
-from retrail.retrievers.training.learn import HELD_OUT_SHARE, _divide
 from retrail.retrievers.training.sources import (
     BALANCE,
     MANY,
@@ -201,7 +201,7 @@ def test_no_source_fills_the_gate_by_choosing_its_questions(kb, sightings):
         told_by("spammer", run, question)
         for run, question in zip(sightings.runs, chosen, strict=False)
     ]
-    queries = _divide(kb.index, mine_all([*honest, *spam]), HYPER)[1]
+    queries = divide(kb.index, mine_all([*honest, *spam]), HYPER)[1]
     spammed = [item.query.startswith("spam") for item in queries]
     assert any(spammed)
     assert sum(spammed) <= len(spammed) / 2

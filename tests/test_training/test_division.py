@@ -23,11 +23,8 @@ from retrail.retrievers.training import (
     MiningReport,
     train,
 )
+from retrail.retrievers.training.division import HELD_OUT_SHARE, divide
 from retrail.retrievers.training.examples import normalise, split
-from retrail.retrievers.training.learn import (
-    HELD_OUT_SHARE,
-    _divide,
-)
 from retrail.retrievers.training.trainer import build_rows
 
 
@@ -61,7 +58,7 @@ def index(copied: Callable[[str], Path]) -> Iterator[Index]:
 def test_nothing_held_out_is_learned_from_and_nothing_else_is_lost(index, seed):
     runs = crossed_runs(random.Random(seed))
     mined = Mined(runs=runs, report=MiningReport(trajectories=len(runs)), ids=[])
-    examples, queries = _divide(index, mined, Hyperparameters(seed=seed))
+    examples, queries = divide(index, mined, Hyperparameters(seed=seed))
     is_held_out = split({normalise(question) for question, _ in runs}, HELD_OUT_SHARE, seed)
     apart = {normalise(question) for question, _ in runs if is_held_out(normalise(question))}
     judged = {normalise(item.query) for item in queries}
