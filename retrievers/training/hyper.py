@@ -39,9 +39,6 @@ class Hyperparameters(BaseModel):
     the latter. See ``lora``."""
     keep: float = Field(default=0.0, ge=0)
     """Weight of staying close to the old model's vectors, against forgetting."""
-    distil: float = Field(default=0.0, ge=0)
-    """Weight of learning, beside the labels, how the old model's MaxSim ranks a batch's passages,
-    which is better than its dense ranking; see ``loss_functions.distilled``."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Share of the old weights in those that are saved, which keeps most of what was learned and
     forgets less (WiSE-FT, arXiv 2109.01903, equation 1)."""

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from ..similarity_pooling import Pooling
 from .hyper import Hyperparameters
-from .loss_functions import LOSSES, Scored, distilled
+from .loss_functions import LOSSES, Scored
 from .scoring import SCORERS, Frozen, Texts, cosine, maxsim
 
 
@@ -71,15 +71,13 @@ def objective(
     own = rank * rows * width + at
     judged = (own, labels.positives, labels.grades, labels.against, labels.weights)
     teacher, pooling = None, hyper.pooling or Pooling()
-    if has_teacher(hyper) and before is not None:
+    if hyper.loss == "margin_mse" and before is not None:
         teacher = maxsim(before[0], _gathered(before[1])[1], pooling)
     total = torch.zeros((), device=labels.weights.device)
     for scorer in SCORERS[hyper.target]:
         pooled = (pooling,) if scorer is maxsim else ()
         scored = Scored(scorer(queries, everything, *pooled), *judged, teacher)
         total = total + LOSSES[hyper.loss](scored, hyper.temperature)
-        if hyper.distil:
-            total = total + hyper.distil * distilled(scored, hyper.temperature)
         if hyper.keep and before is not None:
             near = _distance(scorer, queries, before[0]) + _distance(scorer, passages, before[1])
             total = total + hyper.keep * near
@@ -202,14 +200,9 @@ def _end_to_end(parts: Sequence[Tensor]) -> Tensor:
 
 def needs_tokens(hyper: Hyperparameters) -> bool:
     """Say whether token vectors are used."""
-    return hyper.target != "dense" or has_teacher(hyper)
+    return hyper.target != "dense" or hyper.loss == "margin_mse"
 
 
 def needs_old(hyper: Hyperparameters) -> bool:
     """Say whether the old model's vectors are used."""
-    return hyper.keep > 0 or has_teacher(hyper)
-
-
-def has_teacher(hyper: Hyperparameters) -> bool:
-    """Say whether the old model's MaxSim teaches."""
-    return hyper.distil > 0 or hyper.loss == "margin_mse"
+    return hyper.keep > 0 or hyper.loss == "margin_mse"

@@ -168,19 +168,6 @@ def margin_mse(batch: Scored, temperature: float) -> Tensor:
     return weighted_mean(losses, batch.weights)
 
 
-def distilled(batch: Scored, temperature: float) -> Tensor:
-    """Distil a teacher's ranking of all passages of the batch.
-
-    ``ℓ_i = KL(softmax(t_i/τ_t) ‖ softmax(s_i/τ))``, as RocketQAv2 (arXiv 2110.07367, equation 4)
-    does over lists. MaxSim spreads its scores less than cosine does: ``τ_t = 0.02``.
-    """
-    if batch.teacher is None:
-        raise TypeError("distillation needs a teacher's scores")
-    teacher = log_softmax(batch.teacher / float(__import__("os").environ.get("TT", "0.02")), 1)
-    student = log_softmax(batch.scores / temperature, 1)
-    return weighted_mean((teacher.exp() * (teacher - student)).sum(1), batch.weights)
-
-
 LOSSES: dict[Loss, Callable[[Scored, float], Tensor]] = {
     "infonce": infonce,
     "disj": disj,
