@@ -20,6 +20,7 @@ from peers import K, Missing, Search, Texts
 from retrail.core.metrics import per_query
 from retrail.core.significance import paired_bootstrap
 from retrail.evals import Dataset
+from retrail.retrievers.precision import is_int8
 from retrail.retrievers.staging import encoder_text
 
 from retrail import Workspace
@@ -57,6 +58,9 @@ def main() -> None:
 def _measure(name: str, *, large: bool) -> None:
     data = dataset(name)
     with workspace(f"{name}-192", data, chunk_tokens=0, late_dim=192) as opened:
+        vectors = opened.index.snapshot().manifest["vectors"]
+        (KEPT / name).mkdir(parents=True, exist_ok=True)
+        (KEPT / name / "vectors.txt").write_text(vectors, encoding="utf-8")
         texts = {each.id: encoder_text(each.title, each.text) for each in data.documents()}
         for by in OURS:
             search = _ours(opened, by)
@@ -86,7 +90,6 @@ def _kept(name: str, engine: str, data: Dataset, build: Callable[[], Search]) ->
     ids = dev_half(data) if name == "scifact" else [query.id for query in data.evaluated()]
     run = {query: search(data.queries[query].text) for query in ids}
     found = per_query({query: data.qrels[query] for query in ids}, run, METRICS)
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found), encoding="utf-8")
     print(f"{name}, {engine}: {time.process_time() - began:.0f} s of CPU", flush=True)
 
@@ -102,7 +105,10 @@ def _write() -> None:
         if found:
             rows += _rows(name, found)
     header = ("set", "queries", "engine", *METRICS, "our best − this, 95 %")
-    write_table("quality", "Quality beside the peers", header, rows, NOTES)
+    kept = {name: KEPT / name / "vectors.txt" for name in SETS}
+    int8 = [n for n, p in kept.items() if p.exists() and is_int8(p.read_text(encoding="utf-8"))]
+    notes = f"{NOTES} Sets whose passages `auto` encoded in int8: {', '.join(int8) or 'none'}."
+    write_table("quality", "Quality beside the peers", header, rows, notes)
 
 
 def _rows(name: str, found: dict[str, Any]) -> list[tuple[object, ...]]:

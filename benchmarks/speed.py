@@ -4,6 +4,7 @@
 on the same cores, so that whatever else runs there slows both alike.
 """
 
+import os
 import statistics
 import sys
 import time
@@ -49,7 +50,8 @@ def main() -> None:
         f"ones. `auto` takes {chosen} (measured on the built-in sample). Keyword search: 10 hits "
         "of 5,183 documents, `ranking` over the same index files, `hits` with titles and texts, "
         "ours from SQLite, the peer's stored in tantivy. Above 1 ours is faster. Ratios are of "
-        "the medians."
+        f"the medians. Load of the machine while this ran: {os.getloadavg()[0]:.1f}; above 1 for "
+        "each core, single times and 95th percentiles are those of a busy machine."
     )
     write_table("speed", "Speed beside the peers", header, rows, notes)
 
@@ -126,10 +128,10 @@ def _query_encoding(opened: Workspace, encoder: Encoder, queries: Sequence[str])
 
 
 def _in_turns(engines: dict[str, Callable[[Any], object]], items: Sequence[Any]) -> Timed:
-    """Give every item to each engine before the next item, after one that is not counted."""
+    """Give every item to each engine, in an order that alternates; the first does not count."""
     taken: Timed = {name: [] for name in engines}
     for n, item in enumerate([items[0], *items]):
-        for name, call in engines.items():
+        for name, call in list(engines.items())[:: 1 if n % 2 else -1]:
             began = time.perf_counter()
             call(item)
             if n:

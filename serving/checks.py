@@ -87,12 +87,12 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     if published.state != "ok":
         return
     yield attempt("encoder", lambda: _encoder(opened.index))
-    yield attempt("precision", lambda: _precision(opened.index))
     if opened.index.published.query:
         yield attempt("query side", lambda: _query_side(opened.index))
     index = attempt("index", lambda: _index(opened.index))
     yield index
     if index.state == "ok":
+        yield attempt("precision", lambda: _precision(opened.index))
         ways: list[By] = ["keyword", "dense", "late"]
         if opened.settings.sparse_encoder:
             ways.append("sparse")
