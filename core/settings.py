@@ -98,8 +98,10 @@ class Settings(_Section):
     ragatouille: str = ""
     """Name or path of a ColBERT checkpoint whose PLAID index then answers late search; empty for
     the token vectors of ``encoder``."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Arithmetic of document encoding. ``auto`` measures what the processor is fastest at without
+    changing vectors much, once there are 1,000 passages to encode; up to then it is bfloat16 where
+    the processor has it. ``int8`` concerns dense and token vectors, not sparse ones."""
     max_tokens: int = Field(default=256, ge=16, le=32768)
     """Tokens of a passage that the encoder reads."""
     chunk_tokens: int = Field(default=200, ge=0)

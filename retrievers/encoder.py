@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,8 @@ class Encoder:
                 what its positions allow.
             name: How the model is called in manifests and messages.
             max_tokens: Tokens of a text that are read.
-            precision: ``auto``, ``float32`` or ``bfloat16``; concerns documents only.
+            precision: As in the settings; concerns documents only. Here ``int8`` is as ``auto``:
+                torch encodes what few texts are left to it, see :mod:`precision`.
             batch_size: Texts a forward pass.
             reading: Prefixes that replace the model's prompts, and the dense dimension.
         """
@@ -74,7 +76,9 @@ class Encoder:
         self.forward_passes = 0
         self.texts_encoded = 0
         self.reading = reading
-        self._precision = precision
+        self.precision = precision
+        self.automatic: str | None = None
+        """What ``auto`` was measured to be best; bfloat16 where it is native if None."""
         self._lock = threading.Lock()
         self.multi_vector = type(model).__name__ == "MultiVectorEncoder"
         model.max_seq_length = min(max_tokens, positions_of(model) or max_tokens)
@@ -132,6 +136,12 @@ class Encoder:
     def dim(self) -> int:
         """Length of a dense vector."""
         return int(self.query("dimension").dense.shape[0])
+
+    def sharing(self, precision: str) -> "Encoder":
+        """Return an encoder of the same model in memory, with another arithmetic."""
+        other = copy(self)
+        other.precision = precision
+        return other
 
     def query(self, text: str) -> Encoded:
         """Encode one query in full precision."""
@@ -263,11 +273,10 @@ class Encoder:
     def _arithmetic(self, *, exact: bool) -> Any:
         import torch
 
-        wanted = not exact and (
-            self._precision == "bfloat16"
-            or (self._precision == "auto" and has_bfloat16(self.model.device.type))
-        )
         device = self.model.device.type
+        chosen = self.automatic if self.precision in ("auto", "int8") else self.precision
+        half = has_bfloat16(device) if chosen is None else chosen == "bfloat16"
+        wanted = half and not exact
         return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()
 
 

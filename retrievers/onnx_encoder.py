@@ -86,10 +86,20 @@ def cache_root() -> Path:
 class OnnxEncoder:
     """An exported encoder; open it with :meth:`open`. Safe for threads."""
 
-    def __init__(self, folder: Path, card: Card) -> None:
-        """Read from a folder; the model loads with the first text."""
+    def __init__(self, folder: Path, card: Card, *, model: str = MODEL, threads: int = 1) -> None:
+        """Read from a folder; the model loads with the first text.
+
+        Args:
+            folder: Holds model and tokenizer.
+            card: What they need beside.
+            model: The file.
+            threads: Of a batch. Several searches at once share the cores better than the threads
+                of one.
+        """
         self.folder = folder
         self.card = card
+        self._path = folder / model
+        self._threads = threads
         self._tokenizers: dict[int, Tokenizer] = {}
 
     @classmethod
@@ -158,10 +168,10 @@ class OnnxEncoder:
 
         options: Any = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # Several searches at once share the cores better than the threads of one.
-        options.intra_op_num_threads = 1
-        path = str(self.folder / MODEL)
-        return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        options.intra_op_num_threads = self._threads
+        # As in `load_model`: threads that spin while they wait make two processes crawl.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
 
     def _tokenizer(self, kind: Kind) -> "Tokenizer":
         from tokenizers import Tokenizer

@@ -78,11 +78,12 @@ class SparseSource:
             return self._model
 
     def _load(self, name: str) -> SparseModel:
+        precision = self.settings.precision
         return SparseModel.load(
             inside(self.root, name),
             name,
             max_tokens=self.settings.max_tokens,
-            precision=self.settings.precision,
+            precision=precision if precision != "int8" else "auto",
         )
 
     def encode(self, query: str, card: Mapping[str, Any]) -> Terms:

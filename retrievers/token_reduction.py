@@ -10,8 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from .encoder import Encoded, Encoder, Vectors
+from .encoder import Encoded, Vectors
 from .keyword import STEMMERS
+from .onnx_encoder import TextEncoder
 from .token_spans import TokenSpan, words_of
 
 _WITHOUT_STOP_WORDS = ("arabic", "greek", "romanian", "tamil", "turkish")
@@ -19,9 +20,9 @@ _WITHOUT_STOP_WORDS = ("arabic", "greek", "romanian", "tamil", "turkish")
 
 
 def reduced_documents(
-    encoder: Encoder, texts: Sequence[str], late_tokens: str, language: str
+    encoder: TextEncoder, texts: Sequence[str], late_tokens: str, language: str
 ) -> Iterator[tuple[int, Encoded]]:
-    """Encode texts as :meth:`Encoder.documents` does, and keep fewer token vectors of each.
+    """Encode texts as :meth:`TextEncoder.documents` does, and keep fewer token vectors of each.
 
     Args:
         encoder: Any for ``all`` and ``pooled``; a bi-encoder for the others.

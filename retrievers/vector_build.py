@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..core.batches import batched
-from ..core.errors import CorruptStore
+from ..core.errors import REBUILD, CorruptStore, IndexMismatch
 from ..core.settings import Settings
 from .corpus import VISIBLE
 from .encoder import Encoded, Encoder
 from .late_form import late_form
+from .onnx_encoder import TextEncoder
+from .precision import choose, is_int8, mark, passage_encoder, suits, verdict
 from .progress import Progress
 from .staging import Encoding, Pending, Staging
 from .token_reduction import reduced_documents
@@ -36,6 +38,8 @@ class VectorBuilder:
         self.corpus = staging.corpus
         self.staging = staging
         self.settings = settings
+        self.int8 = False
+        """Whether int8 encodes the passages of what is built."""
 
     def encode(
         self, encoder: Encoder, served: Mapping[str, Any], progress: Progress, *, fresh: bool
@@ -49,8 +53,11 @@ class VectorBuilder:
             fresh: Encode everything, beside what serves.
 
         Raises:
+            ConfigError: Int8 is asked for and does not suit the encoder.
             CorruptStore: What was encoded is gone; it is encoded again by the next attempt.
+            IndexMismatch: The settings ask for int8 and the index is not in it, or the reverse.
         """
+        self.int8 = self._int8(encoder, {} if fresh else served, progress)
         files = self._new_files(encoder) if fresh else self._files(encoder, served)
         self._encode(encoder, files, progress)
         return self._compacted(encoder, files)
@@ -62,23 +69,45 @@ class VectorBuilder:
         staying: set[str | None] = {*kept}
         for (fingerprint,) in self.corpus.rows(sql, (_KEEP_ENCODERS,)):
             if not any(name.startswith(fingerprint) for name in kept):
-                staying.add(self._newest(fingerprint))
+                staying |= {self._newest(fingerprint, int8) for int8 in (False, True)}
         for folder in self.root.glob("*"):
             if folder.name not in staying:
                 self.staging.forget(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _int8(self, encoder: Encoder, served: Mapping[str, Any], progress: Progress) -> bool:
+        """Say whether int8 encodes the passages: as in what serves, else as is best."""
+        if not served:
+            everything = self.staging.count_pending("")
+            return choose(encoder, everything, progress)
+        held = is_int8(vectors_of(served))
+        if served["fingerprint"] == encoder.fingerprint:
+            if not suits(encoder.precision, held):
+                raise IndexMismatch(
+                    "the index was built with another 'precision' than the settings name",
+                    expected=encoder.precision,
+                    found="int8" if held else "float32 or bfloat16",
+                    mend=f"{REBUILD}, or set it back in settings.toml",
+                )
+            return held
+        if encoder.precision != "auto":
+            return choose(encoder, 0, progress)
+        for int8 in (held, not held):
+            if self._newest(encoder.fingerprint, int8):
+                return int8
+        return held and "int8" not in verdict(encoder, progress).excluded
+
     def _files(self, encoder: Encoder, served: Mapping[str, Any]) -> VectorFiles:
         """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
         same = served.get("fingerprint") == encoder.fingerprint
-        name = vectors_of(served) if same else self._newest(encoder.fingerprint)
+        name = vectors_of(served) if same else self._newest(encoder.fingerprint, self.int8)
         if same and name and not (self.root / name).exists():
             # Those that served are lost. Their layout must not be taken for that of new ones.
             name = self._new_name(encoder)
-        return self._named(name or self._key(encoder.fingerprint), encoder)
+        return self._named(name or self._key(encoder.fingerprint, self.int8), encoder)
 
     def _new_name(self, encoder: Encoder) -> str:
-        return f"{self._key(encoder.fingerprint)}.{self.staging.generation}"
+        return f"{self._key(encoder.fingerprint, self.int8)}.{self.staging.generation}"
 
     def _new_files(self, encoder: Encoder) -> VectorFiles:
         """Start new vectors of an encoder, as those that serve must stay until they are ready."""
@@ -91,14 +120,14 @@ class VectorBuilder:
         folder, form = self.root / name, late_form(self.settings)
         return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
 
-    def _key(self, fingerprint: str) -> str:
+    def _key(self, fingerprint: str, int8: bool) -> str:
         form = late_form(self.settings)
         # Stop words are left out before vectors are stored: those of another language do not fit.
         language = f"-{self.settings.language}" if form.tokens == "content" else ""
-        return fingerprint + form.suffix + language
+        return fingerprint + form.suffix + language + mark(int8)
 
-    def _newest(self, fingerprint: str) -> str | None:
-        key = self._key(fingerprint)
+    def _newest(self, fingerprint: str, int8: bool) -> str | None:
+        key = self._key(fingerprint, int8)
         names = [path.name for path in self.root.glob(f"{key}*")]
         fitting = [name for name in names if name.partition(".")[0] == key]
         return max(fitting, key=lambda name: int(name.partition(".")[2] or 0), default=None)
@@ -129,14 +158,16 @@ class VectorBuilder:
         total = self.staging.count_pending(files.name)
         if not total:
             return
+        source = passage_encoder(encoder, int8=self.int8, texts=total, progress=progress)
         writer = self._writer(files)
         try:
             pending = self.staging.pending(files.name)
             done = 0
             if writer.basis is None:
-                done = self._encode_sample(encoder, writer, pending, total, progress)
+                centred = not encoder.multi_vector
+                done = self._encode_sample(source, writer, pending, total, progress, centred)
             for window in batched(pending, encoder.batch_size * 64):
-                for batch in batched(self._documents(encoder, [p.text for p in window]), 32):
+                for batch in batched(self._documents(source, [p.text for p in window]), 32):
                     self._acknowledge(writer, [(window[i], e) for i, e in batch])
                     done += len(batch)
                     progress("encoding", done, total)
@@ -145,25 +176,26 @@ class VectorBuilder:
 
     def _encode_sample(
         self,
-        encoder: Encoder,
+        source: TextEncoder,
         writer: VectorWriter,
         pending: Iterator[Pending],
         total: int,
         progress: Progress,
+        centred: bool,
     ) -> int:
         """Encode the first texts in memory, fit the basis to them, then write them."""
         sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
         encoded: list[tuple[Pending, Encoded]] = []
-        for i, vectors in self._documents(encoder, [item.text for item in sample]):
+        for i, vectors in self._documents(source, [item.text for item in sample]):
             encoded.append((sample[i], vectors))
             progress("encoding", len(encoded), total)
-        writer.fit([vectors for _, vectors in encoded], centred=not encoder.multi_vector)
+        writer.fit([vectors for _, vectors in encoded], centred=centred)
         self._acknowledge(writer, encoded)
         return len(encoded)
 
-    def _documents(self, encoder: Encoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
+    def _documents(self, source: TextEncoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
         form = late_form(self.settings)
-        return reduced_documents(encoder, texts, form.tokens, self.settings.language)
+        return reduced_documents(source, texts, form.tokens, self.settings.language)
 
     def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
         places = writer.append([vectors for _, vectors in batch])

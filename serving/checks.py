@@ -92,6 +92,7 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     index = attempt("index", lambda: _index(opened.index))
     yield index
     if index.state == "ok":
+        yield attempt("precision", lambda: _precision(opened.index))
         ways: list[By] = ["keyword", "dense", "late"]
         if opened.settings.sparse_encoder:
             ways.append("sparse")
@@ -167,7 +168,7 @@ def _bfloat16() -> Check:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if has_bfloat16(device):
         return Check("bfloat16", "ok", f"native on {device}")
-    return Check("bfloat16", "note", f"not native on {device}: documents are encoded in float32")
+    return Check("bfloat16", "note", f"not native on {device}: auto takes float32 or int8")
 
 
 def _ragatouille() -> Check:
@@ -227,6 +228,20 @@ def _vector_server(opened: "Workspace") -> Check:
 def _encoder(index: "Index") -> Check:
     encoder = index.encoder()
     return Check("encoder", "ok", f"{encoder.name} as {encoder.fingerprint}")
+
+
+def _precision(index: "Index") -> Check:
+    """Tell what arithmetic the passages' vectors come from, and what was measured here."""
+    from ..retrievers.precision import CALIBRATE_FROM, is_int8, stored, suits
+    from ..retrievers.vectors import vectors_of
+
+    encoder = index.encoder()
+    held, found = is_int8(vectors_of(index.snapshot().manifest)), stored(encoder)
+    detail = f"passages are in {'int8' if held else 'float32 or bfloat16'}; "
+    detail += f"measured here: {found}" if found else f"measured from {CALIBRATE_FROM:,} passages"
+    if not suits(encoder.precision, held):
+        return Check("precision", "note", f"{detail}; settings say {encoder.precision}", REBUILD)
+    return Check("precision", "ok", detail)
 
 
 def _query_side(index: "Index") -> Check:
