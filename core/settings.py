@@ -21,6 +21,7 @@ GateTest = Literal["randomisation", "bootstrap"]
 LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
 LatePooling = Literal["max", "topk", "softmax"]
 LateStage = Literal["auto", "union", "centroids", "muvera"]
+LongTexts = Literal["cut", "windows"]
 Diversify = Literal["none", "mmr", "coverage"]
 
 
@@ -101,7 +102,10 @@ class Settings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of document encoding; auto takes bfloat16 where the processor has it."""
     max_tokens: int = Field(default=256, ge=16, le=32768)
-    """Tokens of a passage that the encoder reads."""
+    """Tokens of a passage that the encoder reads at once."""
+    long_texts: LongTexts = "cut"
+    """What becomes of a passage beyond ``max_tokens``: dense and late search do not know it
+    (``cut``, and ``status`` counts such passages), or it is read in overlapping ``windows``."""
     chunk_tokens: int = Field(default=200, ge=0)
     """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
     late_dim: int = Field(default=192, ge=8)
@@ -109,7 +113,7 @@ class Settings(_Section):
     late_codec: LateCodec = "fp16"
     """How a stored token vector is compressed."""
     late_bytes: int | None = Field(default=None, ge=1)
-    """Bytes a passage's token vectors may take, all ``max_tokens`` of them; picks ``late_codec``
+    """Bytes that ``max_tokens`` token vectors of a passage may take; picks ``late_codec``
     and ``late_dim`` by what was measured best."""
     late_tokens: str = Field(default="all", pattern=r"^(all|words|content|pooled:[2-9])$")
     """Token vectors that are stored: all, one a word, those of words that are no stop words, or

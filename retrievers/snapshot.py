@@ -37,6 +37,7 @@ By = Literal["keyword", "dense", "late", "sparse", "hybrid"]
 Within = NDArray[np.int64] | None
 
 _BEFORE_CHOICES = {
+    "long_texts": "cut",
     "late_codec": "fp16",
     "late_tokens": "all",
     "late_stage": "union",
