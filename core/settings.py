@@ -21,6 +21,7 @@ GateTest = Literal["randomisation", "bootstrap"]
 LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
 LatePooling = Literal["max", "topk", "softmax"]
 LateStage = Literal["auto", "union", "centroids", "muvera"]
+_TOKENIZER = "[a-z][a-z0-9_-]{0,63}"
 LongTexts = Literal["cut", "windows"]
 Diversify = Literal["none", "mmr", "coverage"]
 
@@ -75,6 +76,12 @@ class Settings(_Section):
 
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
+    tokenizer: str = Field(default="auto", pattern=f"^{_TOKENIZER}$")
+    """What cuts texts into keywords: ``words``; ``pairs`` of characters as well, for scripts
+    without spaces; one of ``register_tokenizer``. ``auto`` goes by the language, and an index that
+    is there keeps its own."""
+    encoder_tokenizer: str = Field(default="", pattern=f"^$|^{_TOKENIZER}$")
+    """One of ``register_tokenizer`` whose tokens the encoder reads apart."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
     query_prefix: str | None = Field(default=None, max_length=2000)

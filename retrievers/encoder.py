@@ -22,6 +22,7 @@ from .encoded import Encoded, Kind, Vectors
 from .multi_vector import limit_document, positions_of, scored_spans
 from .reading import Reading, shortened
 from .token_spans import TokenSpan, spans_of
+from .tokenizers import identity_of
 from .whole_texts import WholeTexts
 from .windows import Token
 
@@ -111,6 +112,9 @@ class Encoder(WholeTexts):
             digest.update(f"dense_dim {self.reading.dense_dim}".encode())
         if self.reading.long_texts != "cut":
             digest.update(f"long_texts {self.reading.long_texts}".encode())
+        if self.reading.encoder_tokenizer:
+            tokenizer = identity_of(self.reading.encoder_tokenizer)
+            digest.update(f"encoder_tokenizer {tokenizer}".encode())
         return digest.hexdigest()
 
     @property
@@ -130,7 +134,7 @@ class Encoder(WholeTexts):
 
     def query(self, text: str) -> Encoded:
         """Encode one query in full precision."""
-        return next(iter(self._batch([text], "query")))
+        return next(iter(self._batch([self.as_read(text)], "query")))
 
     def _parts(self, texts: Sequence[str], *, exact: bool) -> Iterator[tuple[int, Encoded]]:
         window = self.batch_size * _LONGEST_FIRST

@@ -64,6 +64,7 @@ class Card(NamedTuple):
     dense_dim: int | None = None
     """Components of a dense vector that are kept; all for None."""
     long_texts: LongTexts = "cut"
+    encoder_tokenizer: str = ""
 
     def save(self, folder: Path) -> None:
         """Write it beside the model."""
@@ -113,12 +114,17 @@ class OnnxEncoder(WholeTexts):
 
     def query(self, text: str) -> Encoded:
         """Encode one query; equal to :meth:`Encoder.query` up to rounding."""
-        return self._batch([text], "query")[0]
+        return self._batch([self.as_read(text)], "query")[0]
 
     @property
     def reading(self) -> Reading:
         """How texts are read, as far as it is not in the model's files."""
-        return Reading(dense_dim=self.card.dense_dim, long_texts=self.card.long_texts)
+        card = self.card
+        return Reading(
+            dense_dim=card.dense_dim,
+            long_texts=card.long_texts,
+            encoder_tokenizer=card.encoder_tokenizer,
+        )
 
     def _parts(self, texts: Sequence[str], *, exact: bool) -> Iterator[tuple[int, Encoded]]:
         del exact  # always

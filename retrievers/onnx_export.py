@@ -88,6 +88,7 @@ def _write(encoder: Encoder, folder: Path) -> Card:
         scoring=scoring,
         dense_dim=encoder.reading.dense_dim,
         long_texts=encoder.reading.long_texts,
+        encoder_tokenizer=encoder.reading.encoder_tokenizer,
     )
     card.save(folder)
     return card

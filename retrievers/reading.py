@@ -24,6 +24,8 @@ class Reading(NamedTuple):
     document_prefix: str | None = None
     long_texts: LongTexts = "cut"
     """What becomes of the end of a document that is longer than the model reads."""
+    encoder_tokenizer: str = ""
+    """Name of what puts spaces between the tokens of all texts; empty for nothing."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Reading":

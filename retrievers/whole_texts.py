@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from .encoded import Encoded, Kind
 from .reading import Reading
 from .token_spans import TokenSpan
+from .tokenizers import Spaced, find_tokenizer, spaced
 from .windows import (
     MAX_CHARACTERS,
     MAX_TOKENS,
@@ -60,6 +61,7 @@ class WholeTexts(ABC):
             texts: What is read.
             exact: Calculate in full precision, whatever the encoder's own is for documents.
         """
+        texts = [self.as_read(text) for text in texts]
         if self.reading.long_texts == "cut":
             yield from self._parts(texts, exact=exact)
             return
@@ -83,18 +85,32 @@ class WholeTexts(ABC):
         Raises:
             ConfigError: The encoder has no fast tokenizer, or pools its token vectors.
         """
-        if kind == "query" or self.reading.long_texts == "cut":
-            return self._part_spans(text, kind)
-        windows = self._windows(text)
-        if len(windows) == 1:
-            return self._part_spans(text, kind)
-        spans = self._window_spans(text, windows)
-        return joined_spans(windows, spans, kept(windows, spans))
+        read = self._spaced(text)
+        spans = self._all_spans(read.text, kind)
+        if not read.spaces:
+            return spans
+        return [TokenSpan(read.before(s.start), read.before(s.end), s.word) for s in spans]
 
     def cuts(self, text: str) -> bool:
         """Say whether the end of a text is not read."""
+        text = self.as_read(text)
         limit = self._room() if self.reading.long_texts == "cut" else MAX_TOKENS
         return len(text) > MAX_CHARACTERS or len(self._tokens(text)) > limit
+
+    def as_read(self, text: str) -> str:
+        """Return what the model reads of a text: with spaces, where tokens are to be apart."""
+        return self._spaced(text).text
+
+    def _spaced(self, text: str) -> Spaced:
+        name = self.reading.encoder_tokenizer
+        return spaced(text, find_tokenizer(name)) if name else Spaced(text, ())
+
+    def _all_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
+        windows = [] if kind == "query" or self.reading.long_texts == "cut" else self._windows(text)
+        if len(windows) < 2:
+            return self._part_spans(text, kind)
+        spans = self._window_spans(text, windows)
+        return joined_spans(windows, spans, kept(windows, spans))
 
     def _windows(self, text: str) -> list[Window]:
         return windows_of(self._tokens(text[:MAX_CHARACTERS]), self._room())
