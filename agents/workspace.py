@@ -354,7 +354,7 @@ class Workspace(Doors):
             "workspace": str(self.root),
             "documents": documents,
             "passages": passages,
-            "cut_passages": self._cut() if published else 0,
+            "cut": self._cut() if published else 0,
             "generation": published.number if published else 0,
             "encoder": published.encoder if published else self.settings.encoder,
             "query": published.query if published and published.query else None,

@@ -21,19 +21,13 @@ from retrail.evals import Dataset
 from retrail.retrievers import Index
 from retrail.retrievers.vectors import stored_files
 
-DOCUMENTS = 1_200
+DOCUMENTS = 1_000
 WINDOW = 64
 FORMS: dict[str, dict[str, Any]] = {
     f"cut at {WINDOW}": {"max_tokens": WINDOW, "chunk_tokens": 0},
     f"windows of {WINDOW}": {"max_tokens": WINDOW, "chunk_tokens": 0, "long_texts": "windows"},
     "passages of 40 words": {"max_tokens": WINDOW, "chunk_tokens": 40},
-    "passages of 40 words, windows": {
-        "max_tokens": WINDOW,
-        "chunk_tokens": 40,
-        "long_texts": "windows",
-    },
     "cut at 256": {"max_tokens": 256, "chunk_tokens": 0},
-    "windows of 256": {"max_tokens": 256, "chunk_tokens": 0, "long_texts": "windows"},
 }
 RETRIEVERS: tuple[Literal["dense", "late"], ...] = ("dense", "late")
 

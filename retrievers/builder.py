@@ -94,6 +94,7 @@ class Builder:
         Raises:
             ConfigError: The disk is full or cannot be written; what was encoded is kept.
         """
+        keyword_identity(self.settings, None)  # says at once that a tokenizer is missing
         number = self.staging.generation
         for left in (self.root / "index").glob("*.building"):
             shutil.rmtree(left, ignore_errors=True)

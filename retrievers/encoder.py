@@ -55,7 +55,7 @@ class Encoder(WholeTexts):
             max_tokens: Tokens of a text that are read.
             precision: ``auto``, ``float32`` or ``bfloat16``; concerns documents only.
             batch_size: Texts a forward pass.
-            reading: Prefixes that replace the model's prompts, and the dense dimension.
+            reading: Prefixes, the dense dimension, and what becomes of long texts.
         """
         self.model = model
         self.name = name

@@ -103,8 +103,8 @@ def status(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption =
     with Workspace.open(workspace) as opened:
         found = opened.status()
     sizes = found["bytes"]
-    lines = [f"{name:<14}{one_line(str(found[name]))}" for name in found if name != "bytes"]
-    lines.append(f"{'size':<14}{readable_size(sum(sizes.values()))}")
+    lines = [f"{name:<13}{one_line(str(found[name]))}" for name in found if name != "bytes"]
+    lines.append(f"{'size':<13}{readable_size(sum(sizes.values()))}")
     lines += [f"  {one_line(name):<20} {readable_size(size)}" for name, size in sizes.items()]
     Output(as_json=as_json).result(found, *lines)
 

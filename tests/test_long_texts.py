@@ -222,13 +222,13 @@ def test_cut_passages_are_told(tmp_path: Path):
     added = run("add", tmp_path / "long.txt", tmp_path / "short.txt", "-w", folder)
     assert "1 passage is longer than 64 tokens" in added.stderr
     assert "long_texts = 'windows'" in added.stderr
-    assert "cut_passages  1" in run("status", "-w", folder).stdout
+    assert "cut          1" in run("status", "-w", folder).stdout
     with Workspace.open(folder) as opened:
-        assert opened.status()["cut_passages"] == 1
+        assert opened.status()["cut"] == 1
         opened.remove(*[hit.doc_id for hit in opened.search("harbour", by="keyword")])
-        assert opened.status()["cut_passages"] == 0
+        assert opened.status()["cut"] == 0
         opened.index.corpus.rows("UPDATE encodings SET cut = NULL")  # as older versions left it
-        assert opened.status()["cut_passages"] is None
+        assert opened.status()["cut"] is None
 
 
 def test_doctor_counts_them(tmp_path: Path):

@@ -227,3 +227,12 @@ def test_a_package_that_does_not_load_is_named(tmp_path: Path, monkeypatch: pyte
 def test_only_names_are_looked_up():
     with pytest.raises(ConfigError, match="'json' is not registered"):
         find_tokenizer("json")  # a module, but nobody's tokenizer
+
+
+def test_a_missing_one_is_told_before_anything_is_encoded(tmp_path: Path, encoder: Encoder):
+    index = Index(tmp_path, Settings(tokenizer="toy"), encoder)
+    seen = encoder.texts_encoded
+    with pytest.raises(ConfigError, match="'toy' is not registered"):
+        index.add(DOCUMENTS)
+    assert encoder.texts_encoded == seen
+    index.close()
