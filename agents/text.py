@@ -7,7 +7,10 @@ crude stem, enough to see that "performed" and "performer" belong together.
 import re
 from typing import NamedTuple
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+from ..retrievers.scripts import CHARACTERS
+
+_LETTER = rf"[^\W_{CHARACTERS}]"
+_WORD = re.compile(rf"[{CHARACTERS}]|{_LETTER}+(?:['’]{_LETTER}+)?")
 _NAME_WORD = r"(?:(?:Mr|Mrs|Ms|Dr|St|Jr|Sr)\.|(?:[A-Z]\.)+|[A-Z][\w’'&-]*)"
 _NAME = re.compile(
     rf"(?:{_NAME_WORD}|\d{{1,4}}(?=\s+[A-Z]))"

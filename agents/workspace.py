@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from langchain_core.language_models import BaseChatModel
 
 from ..core.documents import Document, Hit
-from ..core.errors import ConfigError, WorkspaceNotFound
+from ..core.errors import ConfigError, CorruptStore, WorkspaceNotFound
 from ..core.settings import Budget, Diversify, check_settings, load_settings, save_settings
 from ..core.trajectories import Step, Trajectory
 from ..retrievers.index import AddReport, FilterSource, Retriever
@@ -354,6 +354,7 @@ class Workspace(Doors):
             "workspace": str(self.root),
             "documents": documents,
             "passages": passages,
+            "cut": self._cut() if published else 0,
             "generation": published.number if published else 0,
             "encoder": published.encoder if published else self.settings.encoder,
             "query": published.query if published and published.query else None,
@@ -366,6 +367,12 @@ class Workspace(Doors):
                 if entry.name != "write.lock"
             },
         }
+
+    def _cut(self) -> int | None:
+        try:
+            return self.index.cut_passages()
+        except CorruptStore:  # which searching and doctor tell
+            return None
 
     def _serve(self, encoder: str, query: str, progress: Progress) -> int:
         published = self.index.published

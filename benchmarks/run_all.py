@@ -17,7 +17,7 @@ SCRIPTS = (
         "plaid",
     ),
     *("first_stages", "growth", "expansion", "multihop", "serving", "learning", "training", "swap"),
-    *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics"),
+    *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics", "long_texts"),
 )
 
 

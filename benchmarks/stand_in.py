@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from retrail.core.documents import Document
 from retrail.core.settings import Settings
 from retrail.retrievers import Encoded, Index
+from retrail.retrievers.reading import Reading
 
 TOKEN_DIM = 64
 _NOISE = 0.05
@@ -32,6 +33,8 @@ class StandIn:
     id = "stand-in@57a4d14e"
     batch_size = 32
     multi_vector = True
+    reading = Reading()
+    precision = "float32"
 
     def __init__(self, source: Path, settings: Settings, folder: Path) -> None:
         """Take texts and vectors of a workspace, keeping the vectors' first dimensions aside."""
@@ -76,6 +79,10 @@ class StandIn:
         a = int(text.rpartition("\n")[2])
         tokens = self._noisy(self._of(a)[:_QUERY_TOKENS], a)
         return Encoded(self._noisy(self.vectors[a][None], a)[0], tokens)
+
+    def cuts(self, text: str) -> bool:
+        """Nothing is read, so nothing is cut."""
+        return False
 
     def documents(self, texts: Sequence[str]) -> Iterator[tuple[int, Encoded]]:
         """Splice vectors as the texts were."""

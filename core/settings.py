@@ -21,6 +21,8 @@ GateTest = Literal["randomisation", "bootstrap"]
 LateCodec = Literal["fp16", "int8", "kmeans", "binary"]
 LatePooling = Literal["max", "topk", "softmax"]
 LateStage = Literal["auto", "union", "centroids", "muvera"]
+_TOKENIZER = "[a-z][a-z0-9_-]{0,63}"
+LongTexts = Literal["cut", "windows"]
 Diversify = Literal["none", "mmr", "coverage"]
 
 
@@ -74,6 +76,12 @@ class Settings(_Section):
 
     language: str = Field(default="en", pattern=r"^[a-z]{2,3}$")
     """ISO 639-1 code; chooses the stemmer and the sentence splitter."""
+    tokenizer: str = Field(default="auto", pattern=f"^{_TOKENIZER}$")
+    """What cuts texts into keywords: ``words``; ``pairs`` of characters as well, for scripts
+    without spaces; one of ``register_tokenizer``. ``auto`` goes by the language, and an index that
+    is there keeps its own."""
+    encoder_tokenizer: str = Field(default="", pattern=f"^$|^{_TOKENIZER}$")
+    """One of ``register_tokenizer`` whose tokens the encoder reads apart."""
     encoder: str = EMBEDDED_ENCODER
     """Name or path of a sentence-transformers or multi-vector model."""
     query_prefix: str | None = Field(default=None, max_length=2000)
@@ -103,7 +111,10 @@ class Settings(_Section):
     changing vectors much, once there are 1,000 passages to encode; up to then it is bfloat16 where
     the processor has it. ``int8`` concerns dense and token vectors, not sparse ones."""
     max_tokens: int = Field(default=256, ge=16, le=32768)
-    """Tokens of a passage that the encoder reads."""
+    """Tokens of a passage that the encoder reads at once."""
+    long_texts: LongTexts = "cut"
+    """What becomes of a passage beyond ``max_tokens``: dense and late search do not know it
+    (``cut``, and ``status`` counts such passages), or it is read in overlapping ``windows``."""
     chunk_tokens: int = Field(default=200, ge=0)
     """Words and word pieces a passage aims at, cut between sentences; 0 keeps documents whole."""
     late_dim: int = Field(default=192, ge=8)
@@ -111,7 +122,7 @@ class Settings(_Section):
     late_codec: LateCodec = "fp16"
     """How a stored token vector is compressed."""
     late_bytes: int | None = Field(default=None, ge=1)
-    """Bytes a passage's token vectors may take, all ``max_tokens`` of them; picks ``late_codec``
+    """Bytes that ``max_tokens`` token vectors of a passage may take; picks ``late_codec``
     and ``late_dim`` by what was measured best."""
     late_tokens: str = Field(default="all", pattern=r"^(all|words|content|pooled:[2-9])$")
     """Token vectors that are stored: all, one a word, those of words that are no stop words, or

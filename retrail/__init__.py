@@ -23,6 +23,7 @@ _HOME = {
     "Trajectory": "core.trajectories",
     "TrajectoryStore": "memory.store",
     "Workspace": "agents.workspace",
+    "register_tokenizer": "retrievers.tokenizers",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -11,6 +11,7 @@ from .core.trajectories import Step as Step
 from .core.trajectories import Trajectory as Trajectory
 from .memory.store import TrajectoryStore as TrajectoryStore
 from .retrievers.index import Index as Index
+from .retrievers.tokenizers import register_tokenizer as register_tokenizer
 
 __version__: str
 __all__: list[str]

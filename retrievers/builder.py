@@ -31,6 +31,7 @@ from .reading import Reading
 from .snapshot import read_layout, read_manifest
 from .sparse_build import SparseBuilder, SparseSource
 from .staging import Staging, encoder_text
+from .tokenizers import AUTO, identity_of, keyword_identity, keyword_tokenizer
 from .vector_build import VectorBuilder
 from .vectors import VectorFiles, vectors_of
 
@@ -58,6 +59,8 @@ def built_from(settings: Settings) -> dict[str, Any]:
         "late_dim": form.dim,
         "late_codec": form.codec,
         "late_tokens": form.tokens,
+        "encoder_tokenizer": identity_of(settings.encoder_tokenizer),
+        **({} if settings.tokenizer == AUTO else {"tokenizer": identity_of(settings.tokenizer)}),
     }
 
 
@@ -91,6 +94,7 @@ class Builder:
         Raises:
             ConfigError: The disk is full or cannot be written; what was encoded is kept.
         """
+        keyword_identity(self.settings, None)  # says at once that a tokenizer is missing
         number = self.staging.generation
         for left in (self.root / "index").glob("*.building"):
             shutil.rmtree(left, ignore_errors=True)
@@ -158,7 +162,9 @@ class Builder:
         base = self._folder(before) if before else None
         layout = self._layout(files, number, base)
         np.savez(folder / "layout.npz", **layout._asdict())
-        self._build_keyword(folder / "keyword", base, number, progress)
+        built = read_manifest(base)["tokenizer"] if base else None
+        cut_by = keyword_identity(self.settings, built)
+        self._build_keyword(folder / "keyword", base, number, cut_by, progress)
         same = before is not None and before.fingerprint == encoder.fingerprint
         collection = collection_of(self.root, self.settings, folder.name)
         on_disk = base if same and not self.settings.vector_url else None
@@ -178,13 +184,16 @@ class Builder:
             "passages": len(layout.ids),
             "sparse": self.sparse.build(folder / "sparse", sparse, layout),
             "late_stage": stage,
+            "tokenizer": cut_by,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
     def _build_keyword(
-        self, folder: Path, base: Path | None, number: int, progress: Progress
+        self, folder: Path, base: Path | None, number: int, cut_by: str, progress: Progress
     ) -> None:
-        writer = KeywordWriter(folder, self.settings.language, base and base / "keyword")
+        tokenizer = keyword_tokenizer(cut_by)
+        before = base and base / "keyword"
+        writer = KeywordWriter(folder, self.settings.language, before, tokenizer)
         if base:
             writer.remove(self._died(number))
         done = 0

@@ -10,8 +10,11 @@ from typing import NamedTuple
 
 from sentencex.sentencex import get_sentence_boundaries
 
-_WORD = re.compile(r"\w{1,32}|[^\w\s]")
-"""A word or a mark; a run of letters without end counts as several, so that it can be cut."""
+from .scripts import CHARACTERS
+
+_WORD = re.compile(rf"[{CHARACTERS}]|[^\W{CHARACTERS}]{{1,32}}|[^\w\s]")
+"""A word, a mark, or a character of a script without spaces; a run of letters without end counts as
+several, so that it can be cut."""
 _WINDOW = 200_000
 """Characters given to the sentence splitter at a time."""
 

@@ -79,6 +79,12 @@ def name_query_sides(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE generations ADD COLUMN folder INTEGER")
 
 
+@CORPUS.migration
+def count_what_is_cut(connection: sqlite3.Connection) -> None:
+    """Version 3: whether the end of a text was not read; not known of what is encoded already."""
+    connection.execute("ALTER TABLE encodings ADD COLUMN cut INTEGER")
+
+
 class Published(NamedTuple):
     """A published generation of the index."""
 
@@ -154,6 +160,22 @@ class Corpus:
             LEFT JOIN passages p ON p.document = d.id WHERE {VISIBLE}"""
         documents, passages = self.rows(sql, {"g": generation})[0]
         return documents, passages
+
+    def cut(self, generation: int, vectors: str) -> int | None:
+        """Return how many passages of a generation are longer than what was read of them.
+
+        Args:
+            generation: Its number.
+            vectors: Name of its vector files.
+
+        Returns:
+            None where some were encoded before this was noted.
+        """
+        sql = f"""SELECT coalesce(sum(e.cut), 0), count(*) - count(e.cut) FROM passages p
+            JOIN documents d ON d.id = p.document
+            JOIN encodings e ON e.encoder = :e AND e.hash = p.hash WHERE {VISIBLE}"""
+        cut, unknown = self.rows(sql, {"g": generation, "e": vectors})[0]
+        return None if unknown else int(cut)
 
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
         """Fetch passages by row id; ids that are gone are left out."""

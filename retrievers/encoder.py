@@ -11,41 +11,30 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
 from .checkpoint import load_model
+from .encoded import Encoded, Kind, Vectors
 from .multi_vector import limit_document, positions_of, scored_spans
 from .reading import Reading, shortened
 from .token_spans import TokenSpan, spans_of
+from .tokenizers import identity_of
+from .whole_texts import WholeTexts
+from .windows import Token
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
-
-Vectors = NDArray[np.float32]
-Kind = Literal["query", "document"]
 
 _LONGEST_FIRST = 64
 """Batches whose texts are sorted together by length, so that little of a batch is padding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """The vectors of one text."""
-
-    dense: Vectors
-    """Shape ``(dim,)``."""
-    tokens: Vectors
-    """Shape ``(tokens, token_dim)``."""
-
-
-class Encoder:
+class Encoder(WholeTexts):
     """A loaded model; create it with :meth:`load`."""
 
     def __init__(
@@ -68,14 +57,14 @@ class Encoder:
             precision: As in the settings; concerns documents only. Here ``int8`` is as ``auto``:
                 torch encodes what few texts are left to it, see :mod:`precision`.
             batch_size: Texts a forward pass.
-            reading: Prefixes that replace the model's prompts, and the dense dimension.
+            reading: Prefixes, the dense dimension, and what becomes of long texts.
         """
         self.model = model
         self.name = name
         self.batch_size = batch_size
         self.forward_passes = 0
         self.texts_encoded = 0
-        self.reading = reading
+        self._reading = reading
         self.precision = precision
         self.automatic: str | None = None
         """What ``auto`` was measured to be best; bfloat16 where it is native if None."""
@@ -125,7 +114,17 @@ class Encoder:
         digest.update(str(self.model.max_seq_length).encode())
         if self.reading.dense_dim is not None:
             digest.update(f"dense_dim {self.reading.dense_dim}".encode())
+        if self.reading.long_texts != "cut":
+            digest.update(f"long_texts {self.reading.long_texts}".encode())
+        if self.reading.encoder_tokenizer:
+            tokenizer = identity_of(self.reading.encoder_tokenizer)
+            digest.update(f"encoder_tokenizer {tokenizer}".encode())
         return digest.hexdigest()
+
+    @property
+    def reading(self) -> Reading:
+        """How texts are read."""
+        return self._reading
 
     @property
     def id(self) -> str:
@@ -145,19 +144,9 @@ class Encoder:
 
     def query(self, text: str) -> Encoded:
         """Encode one query in full precision."""
-        return next(iter(self._batch([text], "query")))
+        return next(iter(self._batch([self.as_read(text)], "query")))
 
-    def documents(
-        self, texts: Sequence[str], *, exact: bool = False
-    ) -> Iterator[tuple[int, Encoded]]:
-        """Encode texts once each, yielding ``(position, vectors)`` batch by batch.
-
-        Order of yield is by falling length inside windows; every position comes exactly once.
-
-        Args:
-            texts: What is read.
-            exact: Calculate in full precision, whatever the encoder's own is for documents.
-        """
+    def _parts(self, texts: Sequence[str], *, exact: bool) -> Iterator[tuple[int, Encoded]]:
         window = self.batch_size * _LONGEST_FIRST
         for start in range(0, len(texts), window):
             order = sorted(
@@ -168,20 +157,38 @@ class Encoder:
                 batch = [texts[i] for i in positions]
                 yield from zip(positions, self._batch(batch, "document", exact=exact), strict=True)
 
-    def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
-        """Return the characters that each token vector of a text stands for.
-
-        Raises:
-            ConfigError: The encoder has no fast tokenizer, or pools its token vectors.
-        """
+    def _part_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
         with self._lock:  # truncation is a state of the tokenizer
             spans = self._multi_spans(text, kind) if self.multi_vector else self._spans(text, kind)
         if spans is None:
-            raise ConfigError(
-                f"encoder {self.name!r} cannot tell which words its token vectors stand for",
-                fix="set an encoder with a fast tokenizer and a vector for each token",
-            )
+            raise self._no_places()
         return spans
+
+    def _no_places(self) -> ConfigError:
+        return ConfigError(
+            f"encoder {self.name!r} cannot tell which words its token vectors stand for",
+            fix="set an encoder with a fast tokenizer and a vector for each token",
+        )
+
+    def _tokens(self, text: str) -> list[Token]:
+        tokenizer: Any = self.model.tokenizer
+        fast = bool(getattr(tokenizer, "is_fast", False))
+        if not fast and self.reading.long_texts != "cut":
+            raise self._no_places()
+        with self._lock:
+            read = tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=fast, verbose=False
+            )
+        if not fast:
+            return [Token(0, 0, None)] * len(read["input_ids"])
+        places = zip(read["offset_mapping"], read.word_ids(0), strict=True)
+        return [Token(start, end, word) for (start, end), word in places]
+
+    def _room(self) -> int:
+        own = getattr(self.model[0], "document_length", None) if self.multi_vector else None
+        with self._lock:
+            added = self.model.tokenizer((self.model.prompts or {}).get("document") or "")
+        return int(own or self.model.max_seq_length or 0) - len(added["input_ids"])
 
     def _spans(self, text: str, kind: Kind) -> list[TokenSpan] | None:
         tokenizer: Any = self.model.tokenizer

@@ -36,6 +36,8 @@ class AddReport(NamedTuple):
     duplicates: tuple[str, ...] = ()
     """Ids that came more than once; the first document of each was taken."""
     generation: int = 0
+    cut: int | None = 0
+    """Passages of the whole index that are longer than the encoder read; None if not counted."""
 
 
 class Candidate:
@@ -86,7 +88,11 @@ class Index(Searcher):
             removed = staging.remove(gone)
             generation = self._publish(staging, progress)
             return AddReport(
-                **counts, removed=removed, duplicates=tuple(duplicates), generation=generation
+                **counts,
+                removed=removed,
+                duplicates=tuple(duplicates),
+                generation=generation,
+                cut=self.cut_passages(),
             )
 
     def remove(self, doc_ids: Collection[str], *, progress: Progress = quiet) -> int:

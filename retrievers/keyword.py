@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, CorruptStore
 from ..core.shared_files import link_or_copy
 from .keyword_query import build_query, parse_keyword
 from .ranked import Ranked
+from .tokenizers import Tokenizer
 
 _ANALYSER = "words"
 _WRITER_BYTES = 64_000_000
@@ -35,9 +36,10 @@ STEMMERS = {
 class KeywordIndex:
     """A published keyword index, read only."""
 
-    def __init__(self, folder: Path, language: str) -> None:
-        """Open an index built for a language."""
-        self._index, self._analyser = _open(folder, language)
+    def __init__(self, folder: Path, language: str, tokenizer: Tokenizer | None = None) -> None:
+        """Open an index built for a language, and with a tokenizer if not for its words."""
+        self._index, self._analyser = _open(folder, language, tokenizer)
+        self._tokenizer = tokenizer
         self._searcher = self._index.searcher()
         self._schema = self._index.schema
 
@@ -82,20 +84,27 @@ class KeywordIndex:
 
     def analyse(self, text: str) -> list[str]:
         """Return the index terms of a text."""
-        return self._analyser.analyze(text)
+        return self._analyser.analyze(self._tokenizer.joined(text) if self._tokenizer else text)
 
 
 class KeywordWriter:
     """Builds an index in a fresh folder, from the one before if there is one."""
 
-    def __init__(self, folder: Path, language: str, base: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        language: str,
+        base: Path | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
         """Start empty, or from the files of ``base``."""
         if base is not None and base.exists():
             # The engine writes files once and replaces what changes, so those before may be shared.
             ignored = shutil.ignore_patterns("*.lock")
             shutil.copytree(base, folder, ignore=ignored, copy_function=link_or_copy)
         folder.mkdir(parents=True, exist_ok=True)
-        self._index, _ = _open(folder, language, create=True)
+        self._index, _ = _open(folder, language, tokenizer, create=True)
+        self._tokenizer = tokenizer
         self._writer = self._index.writer(heap_size=_WRITER_BYTES, num_threads=1)
 
     def add(self, passages: Iterable[tuple[int, str, str]]) -> None:
@@ -105,7 +114,8 @@ class KeywordWriter:
         for row, title, text in passages:
             document = Document()
             document.add_unsigned("id", row)
-            document.add_text("body", f"{title}\n{text}" if title else text)
+            body = f"{title}\n{text}" if title else text
+            document.add_text("body", self._tokenizer.joined(body) if self._tokenizer else body)
             with _writing():
                 self._writer.add_document(document)
 
@@ -136,7 +146,9 @@ def _writing() -> Generator[None]:
         ) from error
 
 
-def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, Any]:
+def _open(
+    folder: Path, language: str, tokenizer: Tokenizer | None, *, create: bool = False
+) -> tuple[Any, Any]:
     import tantivy
 
     builder = tantivy.SchemaBuilder()
@@ -153,16 +165,17 @@ def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, An
             f"the keyword index {str(folder)!r} is damaged ({error})",
             fix="retrail doctor --rebuild",
         ) from error
-    analyser = _analyser(language)
+    analyser = _analyser("" if tokenizer else language, pretokenized=tokenizer is not None)
     index.register_tokenizer(_ANALYSER, analyser)
     return index, analyser
 
 
-def _analyser(language: str) -> Any:
-    from tantivy import Filter, TextAnalyzerBuilder, Tokenizer
+def _analyser(language: str, *, pretokenized: bool) -> Any:
+    from tantivy import Filter, TextAnalyzerBuilder
+    from tantivy import Tokenizer as Splitter
 
     builder = (
-        TextAnalyzerBuilder(Tokenizer.simple())
+        TextAnalyzerBuilder(Splitter.whitespace() if pretokenized else Splitter.simple())
         .filter(Filter.remove_long(80))
         .filter(Filter.lowercase())
         .filter(Filter.ascii_fold())

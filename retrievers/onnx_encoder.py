@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoder import Encoded, Kind
-from .reading import shortened
+from ..core.settings import LongTexts
+from .encoded import Encoded, Kind
+from .reading import Reading, shortened
 from .scoring_card import ScoringCard, TokenBatch
 from .token_spans import TokenSpan, spans_of
+from .whole_texts import WholeTexts
+from .windows import Token
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -60,6 +63,8 @@ class Card(NamedTuple):
     """Of a multi-vector model."""
     dense_dim: int | None = None
     """Components of a dense vector that are kept; all for None."""
+    long_texts: LongTexts = "cut"
+    encoder_tokenizer: str = ""
 
     def save(self, folder: Path) -> None:
         """Write it beside the model."""
@@ -83,7 +88,7 @@ def cache_root() -> Path:
     return (Path(named) if named else user_cache_path("retrail")) / "encoders"
 
 
-class OnnxEncoder:
+class OnnxEncoder(WholeTexts):
     """An exported encoder; open it with :meth:`open`. Safe for threads."""
 
     def __init__(self, folder: Path, card: Card, *, model: str = MODEL, threads: int = 1) -> None:
@@ -109,6 +114,8 @@ class OnnxEncoder:
         try:
             encoder = cls(folder, Card.read(folder))
             encoder.query("ready")
+            if encoder.card.long_texts != "cut":
+                encoder._tokenizer("document", whole=True)
             encoder._tokenizer("document")  # now: the folder may be swept while this is in use
             os.utime(folder)
         except Exception:  # noqa: BLE001  (onnxruntime's errors share no base; a cache may be lost)
@@ -117,17 +124,36 @@ class OnnxEncoder:
 
     def query(self, text: str) -> Encoded:
         """Encode one query; equal to :meth:`Encoder.query` up to rounding."""
-        return self._batch([text], "query")[0]
+        return self._batch([self.as_read(text)], "query")[0]
 
-    def documents(self, texts: Sequence[str]) -> Iterator[tuple[int, Encoded]]:
-        """Encode texts once each, those of like length together."""
+    @property
+    def reading(self) -> Reading:
+        """How texts are read, as far as it is not in the model's files."""
+        card = self.card
+        return Reading(
+            dense_dim=card.dense_dim,
+            long_texts=card.long_texts,
+            encoder_tokenizer=card.encoder_tokenizer,
+        )
+
+    def _parts(self, texts: Sequence[str], *, exact: bool) -> Iterator[tuple[int, Encoded]]:
+        del exact  # always
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         for start in range(0, len(order), _BATCH):
             at = order[start : start + _BATCH]
             yield from zip(at, self._batch([texts[i] for i in at], "document"), strict=True)
 
-    def token_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
-        """Return the characters that each token vector of a text stands for."""
+    def _tokens(self, text: str) -> list[Token]:
+        tokenizer = self._tokenizer("document", whole=True)
+        read = tokenizer.encode(text, add_special_tokens=False)
+        places = zip(read.offsets, read.word_ids, strict=True)
+        return [Token(*place, word) for place, word in places]
+
+    def _room(self) -> int:
+        added = self._tokenizer("document").encode(self.card.prompts.get("document") or "")
+        return self._limit("document") - len(added.ids)
+
+    def _part_spans(self, text: str, kind: Kind) -> list[TokenSpan]:
         prompt = self.card.prompts.get(kind) or ""
         read = self._tokenizer(kind).encode(prompt + text)
         scored = self._read([text], kind).scored[0]
@@ -173,15 +199,22 @@ class OnnxEncoder:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
 
-    def _tokenizer(self, kind: Kind) -> "Tokenizer":
+    def _limit(self, kind: Kind) -> int:
+        scoring = self.card.scoring
+        return scoring.length(kind) if scoring else self.card.max_tokens
+
+    def _tokenizer(self, kind: Kind, *, whole: bool = False) -> "Tokenizer":
         from tokenizers import Tokenizer
 
-        card = self.card
-        limit = card.scoring.length(kind) if card.scoring else card.max_tokens
+        limit = 0 if whole else self._limit(kind)
         if limit not in self._tokenizers:
             tokenizer = Tokenizer.from_file(str(self.folder / TOKENIZER))
-            tokenizer.enable_truncation(limit)
-            tokenizer.enable_padding(pad_id=card.pad_id, pad_token=card.pad_token)
+            if whole:
+                tokenizer.no_truncation()  # what it was saved with
+                tokenizer.no_padding()
+            else:
+                tokenizer.enable_truncation(limit)
+                tokenizer.enable_padding(pad_id=self.card.pad_id, pad_token=self.card.pad_token)
             self._tokenizers[limit] = tokenizer
         return self._tokenizers[limit]
 

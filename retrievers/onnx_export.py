@@ -87,6 +87,8 @@ def _write(encoder: Encoder, folder: Path) -> Card:
         prompts={kind: text for kind, text in (model.prompts or {}).items() if text},
         scoring=scoring,
         dense_dim=encoder.reading.dense_dim,
+        long_texts=encoder.reading.long_texts,
+        encoder_tokenizer=encoder.reading.encoder_tokenizer,
     )
     card.save(folder)
     return card

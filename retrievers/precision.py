@@ -22,8 +22,9 @@ from ..core.errors import ConfigError, RetrailError
 from .calibration_texts import calibration_texts
 from .encoder import Encoded, Encoder, has_bfloat16
 from .int8 import int8_encoder
-from .onnx_encoder import TextEncoder, cache_root
+from .onnx_encoder import cache_root
 from .progress import Progress, quiet
+from .whole_texts import WholeTexts
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def choose(encoder: Encoder, texts: int, progress: Progress = quiet) -> bool:
 
 def passage_encoder(
     encoder: Encoder, *, int8: bool, texts: int, progress: Progress = quiet
-) -> TextEncoder:
+) -> WholeTexts:
     """Return what encodes passages for an index.
 
     Args:
@@ -190,7 +191,7 @@ def _calibrate(encoder: Encoder, progress: Progress) -> Verdict:
 
 
 def _measured(
-    encoders: Mapping[Arithmetic, TextEncoder], progress: Progress
+    encoders: Mapping[Arithmetic, WholeTexts], progress: Progress
 ) -> dict[Arithmetic, Measured]:
     """Encode the sample in turns, so that whatever else runs here slows all of them alike."""
     texts = calibration_texts()
@@ -213,8 +214,8 @@ def _measured(
     }
 
 
-def _at_hand(encoder: Encoder) -> tuple[dict[Arithmetic, TextEncoder], dict[Arithmetic, str]]:
-    found: dict[Arithmetic, TextEncoder] = {"float32": encoder.sharing("float32")}
+def _at_hand(encoder: Encoder) -> tuple[dict[Arithmetic, WholeTexts], dict[Arithmetic, str]]:
+    found: dict[Arithmetic, WholeTexts] = {"float32": encoder.sharing("float32")}
     excluded: dict[Arithmetic, str] = {}
     if has_bfloat16(encoder.model.device.type):
         found["bfloat16"] = encoder.sharing("bfloat16")

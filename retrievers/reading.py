@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
-from ..core.settings import Settings
+from ..core.settings import LongTexts, Settings
 
 
 class Reading(NamedTuple):
@@ -22,11 +22,15 @@ class Reading(NamedTuple):
     query_prefix: str | None = None
     """Instead of the model's own prompt; of a multi-vector model, behind its marker."""
     document_prefix: str | None = None
+    long_texts: LongTexts = "cut"
+    """What becomes of the end of a document that is longer than the model reads."""
+    encoder_tokenizer: str = ""
+    """Name of what puts spaces between the tokens of all texts; empty for nothing."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Reading":
         """Take what settings say."""
-        return cls(settings.dense_dim, settings.query_prefix, settings.document_prefix)
+        return cls(*(getattr(settings, name) for name in cls._fields))
 
     def prompts(self, own: Mapping[str, str | None], *, marked: bool) -> dict[str, str | None]:
         """Return the prompts to use.

@@ -26,10 +26,11 @@ from .explain import Explanation, Tokens, explain
 from .learned_fusion import fused
 from .ranked import Ranked
 from .similarity_pooling import Pooling
-from .snapshot import By, Snapshot
+from .snapshot import By, Snapshot, read_manifest
 from .sparse_build import SparseSource
 from .staging import encoder_text
 from .thought import ThoughtQuery
+from .vectors import vectors_of
 
 Retriever = Literal["keyword", "dense", "late", "sparse", "filtered", "hybrid"]
 RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
@@ -219,6 +220,17 @@ class Searcher:
         for at, encoded in encoder.documents(texts):
             cosines[at] = float(encoded.dense @ vector)
         return cosines
+
+    def cut_passages(self) -> int | None:
+        """Return how many passages are longer than the encoder read; None if not all were counted.
+
+        Raises:
+            ConfigError: Nothing has been indexed yet.
+            CorruptStore: The index is damaged.
+        """
+        published = self.published
+        manifest = read_manifest(self.root / "index" / str(published.folder))
+        return self.corpus.cut(published.number, vectors_of(manifest))
 
     def values(self) -> dict[str, list[str]]:
         """Return the distinct values of each text field that has few of them."""

@@ -28,6 +28,7 @@ from .ranked import Ranked
 from .similarity_pooling import Pooling
 from .sparse import SparseIndex
 from .sparse_build import SparseSource, open_index
+from .tokenizers import WORDS, keyword_tokenizer
 from .vectors import DAMAGED, VectorFiles, stored_files
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ By = Literal["keyword", "dense", "late", "sparse", "hybrid"]
 Within = NDArray[np.int64] | None
 
 _BEFORE_CHOICES = {
+    "long_texts": "cut",
+    "tokenizer": WORDS,
+    "encoder_tokenizer": "",
     "late_codec": "fp16",
     "late_tokens": "all",
     "late_stage": "union",
@@ -267,7 +271,8 @@ class Snapshot:
 
     @cached_property
     def _keyword(self) -> KeywordIndex:
-        return KeywordIndex(self.folder / "keyword", self.settings.language)
+        tokenizer = keyword_tokenizer(self.manifest["tokenizer"])
+        return KeywordIndex(self.folder / "keyword", self.settings.language, tokenizer)
 
     @cached_property
     def _dense(self) -> VectorBackend:

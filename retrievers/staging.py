@@ -35,6 +35,8 @@ class Encoding(NamedTuple):
     row: int
     offset: int
     length: int
+    cut: bool | None = None
+    """Whether its end was not read, if that is known."""
 
 
 class Staging:
@@ -111,7 +113,7 @@ class Staging:
         """Acknowledge vectors that are safely on disk."""
         with self._writing() as db:
             db.executemany(
-                "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO encodings VALUES (?, ?, ?, ?, ?, ?)",
                 [(encoder, *encoding) for encoding in encodings],
             )
 

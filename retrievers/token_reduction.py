@@ -12,17 +12,17 @@ import numpy as np
 
 from .encoder import Encoded, Vectors
 from .keyword import STEMMERS
-from .onnx_encoder import TextEncoder
 from .token_spans import TokenSpan, words_of
+from .whole_texts import WholeTexts
 
 _WITHOUT_STOP_WORDS = ("arabic", "greek", "romanian", "tamil", "turkish")
 """Languages that have a stemmer but no list of stop words."""
 
 
 def reduced_documents(
-    encoder: TextEncoder, texts: Sequence[str], late_tokens: str, language: str
+    encoder: WholeTexts, texts: Sequence[str], late_tokens: str, language: str
 ) -> Iterator[tuple[int, Encoded]]:
-    """Encode texts as :meth:`TextEncoder.documents` does, and keep fewer token vectors of each.
+    """Encode texts as :meth:`WholeTexts.documents` does, and keep fewer token vectors of each.
 
     Args:
         encoder: Any for ``all`` and ``pooled``; a bi-encoder for the others.

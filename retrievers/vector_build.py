@@ -15,15 +15,18 @@ from ..core.settings import Settings
 from .corpus import VISIBLE
 from .encoder import Encoded, Encoder
 from .late_form import late_form
-from .onnx_encoder import TextEncoder
 from .precision import choose, is_int8, mark, passage_encoder, suits, verdict
 from .progress import Progress
 from .staging import Encoding, Pending, Staging
 from .token_reduction import reduced_documents
 from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
+from .whole_texts import WholeTexts
 
 MIN_DEAD_TOKENS = 100_000
 """Dead token vectors up to which compacting is not worth a copy; 40 MB by default."""
+
+_SAMPLE_CHARACTERS = 2_000_000
+"""Of long texts read whole fewer are the sample: their vectors are in memory together."""
 
 _KEEP_ENCODERS = 2
 """Encoders whose vectors are kept, so that a rollback need not encode again."""
@@ -144,13 +147,13 @@ class VectorBuilder:
         few = tokens - used <= max(tokens // 2, MIN_DEAD_TOKENS)
         if few or files.name == self._new_name(encoder):
             return files
-        sql = f"SELECT e.hash, e.row, e.offset, e.length {alive} ORDER BY e.row"
+        sql = f"SELECT e.hash, e.cut, e.row, e.offset, e.length {alive} ORDER BY e.row"
         rows = self.corpus.rows(sql, asked)
         target = self._new_files(encoder)
-        places = files.compact(target, [Place(*place) for _, *place in rows])
+        places = files.compact(target, [Place(*place) for _, _, *place in rows])
         self.staging.encoded(
             target.name,
-            [Encoding(row[0], *place) for row, place in zip(rows, places, strict=True)],
+            [Encoding(row[0], *place, cut=row[1]) for row, place in zip(rows, places, strict=True)],
         )
         return target
 
@@ -168,7 +171,7 @@ class VectorBuilder:
                 done = self._encode_sample(source, writer, pending, total, progress, centred)
             for window in batched(pending, encoder.batch_size * 64):
                 for batch in batched(self._documents(source, [p.text for p in window]), 32):
-                    self._acknowledge(writer, [(window[i], e) for i, e in batch])
+                    self._acknowledge(source, writer, [(window[i], e) for i, e in batch])
                     done += len(batch)
                     progress("encoding", done, total)
         finally:
@@ -176,7 +179,7 @@ class VectorBuilder:
 
     def _encode_sample(
         self,
-        source: TextEncoder,
+        source: WholeTexts,
         writer: VectorWriter,
         pending: Iterator[Pending],
         total: int,
@@ -184,25 +187,28 @@ class VectorBuilder:
         centred: bool,
     ) -> int:
         """Encode the first texts in memory, fit the basis to them, then write them."""
-        sample = [item for _, item in zip(range(SAMPLE_TEXTS), pending, strict=False)]
+        sample = _sample(pending, whole=source.reading.long_texts != "cut")
         encoded: list[tuple[Pending, Encoded]] = []
         for i, vectors in self._documents(source, [item.text for item in sample]):
             encoded.append((sample[i], vectors))
             progress("encoding", len(encoded), total)
         writer.fit([vectors for _, vectors in encoded], centred=centred)
-        self._acknowledge(writer, encoded)
+        self._acknowledge(source, writer, encoded)
         return len(encoded)
 
-    def _documents(self, source: TextEncoder, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
+    def _documents(self, source: WholeTexts, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
         form = late_form(self.settings)
         return reduced_documents(source, texts, form.tokens, self.settings.language)
 
-    def _acknowledge(self, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]) -> None:
+    def _acknowledge(
+        self, source: WholeTexts, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]
+    ) -> None:
         places = writer.append([vectors for _, vectors in batch])
-        self.staging.encoded(
-            writer.files.name,
-            [Encoding(item.hash, *place) for (item, _), place in zip(batch, places, strict=True)],
-        )
+        encodings = [
+            Encoding(item.hash, *place, cut=source.cuts(item.text))
+            for (item, _), place in zip(batch, places, strict=True)
+        ]
+        self.staging.encoded(writer.files.name, encodings)
 
     def _writer(self, files: VectorFiles) -> VectorWriter:
         sql = "SELECT coalesce(max(row) + 1, 0), coalesce(max(offset + length), 0) FROM encodings"
@@ -215,3 +221,15 @@ class VectorBuilder:
             shutil.rmtree(files.folder, ignore_errors=True)
             self.staging.forget(files.name)
             raise
+
+
+def _sample(pending: Iterator[Pending], *, whole: bool) -> list[Pending]:
+    """Take the first texts; of those that are read whole, however long, not too many."""
+    sample: list[Pending] = []
+    read = 0
+    for item in pending:
+        sample.append(item)
+        read += len(item.text) if whole else 0
+        if len(sample) == SAMPLE_TEXTS or read >= _SAMPLE_CHARACTERS:
+            break
+    return sample

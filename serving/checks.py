@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..core.errors import REBUILD, BackendUnavailable, CorruptStore, RetrailError
+from .cut_passages import cut_note
 from .errors import describe
 from .requirements import Requirement, declared, fits
 
@@ -93,6 +94,7 @@ def workspace(opened: "Workspace") -> Iterator[Check]:
     yield index
     if index.state == "ok":
         yield attempt("precision", lambda: _precision(opened.index))
+        yield attempt("long passages", lambda: _cut(opened.index))
         ways: list[By] = ["keyword", "dense", "late"]
         if opened.settings.sparse_encoder:
             ways.append("sparse")
@@ -275,6 +277,15 @@ def _index(index: "Index") -> Check:
         ):
             raise CorruptStore("vector files are shorter than the layout says", fix=REBUILD)
     return Check("index", "ok", f"{passages} passages")
+
+
+def _cut(index: "Index") -> Check:
+    count = index.cut_passages()
+    if count is None:
+        return Check("long passages", "note", "not counted when they were encoded", REBUILD)
+    if count:
+        return Check("long passages", "note", *cut_note(count, index.settings))
+    return Check("long passages", "ok", "all are read to their end")
 
 
 def _search(index: "Index", by: "By") -> Check:

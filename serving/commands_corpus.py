@@ -9,6 +9,7 @@ import typer
 
 from ..core.errors import ConfigError
 from .console import Output, one_line
+from .cut_passages import cut_note
 from .errors import Failed
 from .options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 
@@ -62,6 +63,10 @@ def add(
     else:
         added = _add_paths(out, workspace, settings, paths or [], sync)
     _show_added(out, added)
+    if added.changes.cut:
+        from ..core.settings import load_settings
+
+        out.note(": ".join(cut_note(added.changes.cut, load_settings(workspace / "settings.toml"))))
 
 
 def remove(
@@ -200,6 +205,7 @@ def _show_added(out: Output, added: "Added") -> None:
         "skipped_by_reason": dict(reading.by_reason),
         "problems": reading.problems,
         "generation": index.generation,
+        "cut": index.cut,
     }
     out.result(document, " · ".join(f"{count} {name}" for name, count in counts.items()))
 

@@ -19,6 +19,7 @@ from retrail.retrievers.checkpoint import kind_of
 from retrail.retrievers.colbert_export import export_colbert
 from retrail.retrievers.onnx_encoder import OnnxEncoder
 from retrail.retrievers.onnx_export import export
+from retrail.retrievers.reading import Reading
 from retrail.retrievers.training.examples import Example
 from retrail.retrievers.training.hyper import Hyperparameters
 from retrail.retrievers.training.trainer import train
@@ -218,6 +219,24 @@ def test_exported_queries_and_documents_are_the_same(encoder: Encoder):
     for at, found in made.documents(TEXTS):
         np.testing.assert_allclose(found.tokens, ours[at].tokens, atol=1e-3)
     assert isinstance(OnnxEncoder.open(encoder.fingerprint), OnnxEncoder)
+
+
+def test_long_documents_are_read_in_windows(folder: Path):
+    reading = Reading(long_texts="windows")
+    encoder = Encoder.load(str(folder), max_tokens=48, precision="float32", reading=reading)
+    made = export(encoder)
+    assert made is not None
+    text = "Ships, the Romans said, sail on Mondays: never before. " * 30
+    ((_, whole),), ((_, again),) = encoder.documents([text]), made.documents([text])
+    spans = encoder.token_spans(text, "document")
+    assert made.token_spans(text, "document") == spans
+    assert len(spans) == len(whole.tokens)
+    np.testing.assert_allclose(again.tokens, whole.tokens, atol=1e-3)
+    words = [text[span.start : span.end] for span in spans if span.word is not None]
+    assert words.count("Mondays") == words.count("Romans") == 30
+    assert not any(word in string.punctuation for word in words)
+    markers = len(spans) - len(words)
+    assert markers == len(encoder.token_spans("ships", "document")) - 1
 
 
 @pytest.mark.parametrize("kind", ["query", "document"])

@@ -88,7 +88,12 @@ def _fine_tune(
     from sentence_transformers import SentenceTransformerTrainer
 
     prompts: dict[str, str | None] = base.model.prompts or {}
-    told = columns(rows, known, prompts.get("query") or "", prompts.get("document") or "")
+    told = columns(
+        [row._replace(query=base.as_read(row.query)) for row in rows],
+        {i: base.as_read(text) for i, text in known.items()},
+        prompts.get("query") or "",
+        prompts.get("document") or "",
+    )
     checkpoints = checkpoint_folder(target, base, rows, known, hyper)
     torch.manual_seed(hyper.seed)
     with warnings.catch_warnings():
