@@ -5,7 +5,7 @@ The index holds no text, only postings and the passage's row id. Queries are par
 """
 
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,19 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, CorruptStore
 from ..core.shared_files import link_or_copy
+from .keyword_fields import (
+    PARTS,
+    asked_terms,
+    fullest_field,
+    inverse_frequency,
+    parts_text,
+    weighted_query,
+)
 from .keyword_query import build_query, parse_keyword
 from .ranked import Ranked
 
 _ANALYSER = "words"
+_MARKED = "marked words"
 _WRITER_BYTES = 64_000_000
 _FEW = 5_000
 """Row ids that the engine takes as a set without delay."""
@@ -35,9 +44,23 @@ STEMMERS = {
 class KeywordIndex:
     """A published keyword index, read only."""
 
-    def __init__(self, folder: Path, language: str) -> None:
-        """Open an index built for a language."""
-        self._index, self._analyser = _open(folder, language)
+    def __init__(
+        self,
+        folder: Path,
+        language: str,
+        names: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Open an index built for a language.
+
+        Args:
+            folder: Its files.
+            language: Whose stemmer it was built with.
+            names: Fields that it tells apart.
+            weights: Of fields, 1 where nothing is said.
+        """
+        self._index, self._analyser = _open(folder, language, fielded=bool(names))
+        self._weights = {name: (weights or {}).get(name, 1.0) for name in names}
         self._searcher = self._index.searcher()
         self._schema = self._index.schema
 
@@ -45,9 +68,12 @@ class KeywordIndex:
         """Rank passages by BM25, at most k, restricted to the sorted row ids ``within``."""
         from tantivy import Occur, Query
 
-        parsed = build_query(parse_keyword(query), self._schema, "body", self.analyse)
+        group = parse_keyword(query)
+        parsed = build_query(group, self._schema, "body", self.analyse)
         if parsed is None or k < 1 or (within is not None and not len(within)):
             return Ranked.empty()
+        if any(weight != 1 for weight in self._weights.values()):
+            parsed = weighted_query(group, parsed, self._schema, self.analyse, self._weights)
         if within is not None and (found := self._deeper(parsed, k, within)) is not None:
             return found
         if within is not None:
@@ -80,6 +106,13 @@ class KeywordIndex:
         ids = self._searcher.fast_field_values("id", [address for _, address in found])
         return Ranked.of(ids, [score for score, _ in found])
 
+    def field(self, query: str, parts: Mapping[str, str]) -> str | None:
+        """Return the field of a passage, given by name, that holds most of a query's terms."""
+        size, searcher = self._searcher.num_docs, self._searcher
+        terms = asked_terms(parse_keyword(query), self.analyse)
+        idf = {term: inverse_frequency(size, searcher.doc_freq("body", term)) for term in terms}
+        return fullest_field(idf, parts, self.analyse, self._weights)
+
     def analyse(self, text: str) -> list[str]:
         """Return the index terms of a text."""
         return self._analyser.analyze(text)
@@ -88,24 +121,32 @@ class KeywordIndex:
 class KeywordWriter:
     """Builds an index in a fresh folder, from the one before if there is one."""
 
-    def __init__(self, folder: Path, language: str, base: Path | None = None) -> None:
-        """Start empty, or from the files of ``base``."""
+    def __init__(
+        self, folder: Path, language: str, base: Path | None = None, *, fielded: bool = False
+    ) -> None:
+        """Start empty, or from the files of ``base``; ``fielded`` to tell fields apart."""
         if base is not None and base.exists():
             # The engine writes files once and replaces what changes, so those before may be shared.
             ignored = shutil.ignore_patterns("*.lock")
             shutil.copytree(base, folder, ignore=ignored, copy_function=link_or_copy)
         folder.mkdir(parents=True, exist_ok=True)
-        self._index, _ = _open(folder, language, create=True)
+        self._index, self._analyser = _open(folder, language, create=True, fielded=fielded)
         self._writer = self._index.writer(heap_size=_WRITER_BYTES, num_threads=1)
 
-    def add(self, passages: Iterable[tuple[int, str, str]]) -> None:
-        """Add ``(row id, title, text)``."""
+    def add(
+        self,
+        passages: Iterable[tuple[int, str, str]],
+        parts: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Add ``(row id, title, text)``, and by row id what is told apart: texts by field."""
         from tantivy import Document
 
         for row, title, text in passages:
             document = Document()
             document.add_unsigned("id", row)
             document.add_text("body", f"{title}\n{text}" if title else text)
+            if parts:
+                document.add_text(PARTS, parts_text(parts[row], self._analyser.analyze))
             with _writing():
                 self._writer.add_document(document)
 
@@ -136,12 +177,16 @@ def _writing() -> Generator[None]:
         ) from error
 
 
-def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, Any]:
+def _open(
+    folder: Path, language: str, *, create: bool = False, fielded: bool = False
+) -> tuple[Any, Any]:
     import tantivy
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", indexed=True, fast=True)
     builder.add_text_field("body", tokenizer_name=_ANALYSER)
+    if fielded:
+        builder.add_text_field(PARTS, tokenizer_name=_MARKED)
     if not create and not (folder.is_dir() and tantivy.Index.exists(str(folder))):
         raise CorruptStore(
             f"the keyword index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
@@ -155,6 +200,9 @@ def _open(folder: Path, language: str, *, create: bool = False) -> tuple[Any, An
         ) from error
     analyser = _analyser(language)
     index.register_tokenizer(_ANALYSER, analyser)
+    index.register_tokenizer(
+        _MARKED, tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+    )
     return index, analyser
 
 
