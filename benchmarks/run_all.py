@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPTS = (
     *("latency", "scifact", "sparse", "backends", "late_ladder", "pooling_robustness", "plaid"),
     *("first_stages", "growth", "expansion", "multihop", "serving", "learning", "training", "swap"),
-    *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics"),
+    *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics", "fields"),
 )
 
 
