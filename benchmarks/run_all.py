@@ -18,6 +18,7 @@ SCRIPTS = (
     ),
     *("first_stages", "growth", "expansion", "multihop", "serving", "learning", "training", "swap"),
     *("sessions", "wiki_agent", "fusion", "reasoning", "continual", "diagnostics", "long_texts"),
+    "fields",
 )
 
 

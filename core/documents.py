@@ -14,6 +14,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from .fields import FieldName, FieldSpan, check_field_names, field_values
+
 Scalar = str | int | float | bool
 MetadataValue = Scalar | list[Scalar]
 Metadata = dict[str, MetadataValue]
@@ -32,6 +34,22 @@ class Document(BaseModel):
     """Where a reader finds the original; shown with citations, never fetched on its own."""
     metadata: Metadata = Field(default_factory=dict[str, MetadataValue])
     """Flat fields to filter by: strings, numbers, booleans, ISO dates, or lists of these."""
+    fields: dict[FieldName, str] = Field(default_factory=dict[str, str])
+    """Named texts that are searched beside the body, each with a weight of its own: tags, authors,
+    a transcript. A list of texts is joined; what is empty is left out."""
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _join(cls, value: object) -> object:
+        if isinstance(value, Mapping):
+            return field_values(cast(Mapping[str, object], value))
+        return value
+
+    @field_validator("fields")
+    @classmethod
+    def _named(cls, value: dict[str, str]) -> dict[str, str]:
+        check_field_names(list(value))
+        return value
 
     @field_validator("metadata", mode="before")
     @classmethod
@@ -43,9 +61,10 @@ class Document(BaseModel):
     @property
     def content_hash(self) -> str:
         """Hash of everything that indexing depends on; equal hashes need no work."""
-        payload = json.dumps(
-            [self.title, self.text, self.url, self.metadata], sort_keys=True, ensure_ascii=True
-        )
+        parts: list[object] = [self.title, self.text, self.url, self.metadata]
+        if self.fields:
+            parts.append(list(self.fields.items()))  # their order is that of the text
+        payload = json.dumps(parts, sort_keys=True, ensure_ascii=True)
         return hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()
 
 
@@ -57,13 +76,15 @@ class Passage:
     """``doc#n``, n counting from 0."""
     doc_id: str
     start: int
-    """First character in the document's text."""
+    """First character in the document's text, which its fields are a part of."""
     end: int
     """One past the last character in the document's text."""
     title: str
     text: str
     url: str | None = None
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict[str, MetadataValue])
+    fields: tuple[FieldSpan, ...] = ()
+    """What the text has of each field, if the document has fields; they partition it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +96,9 @@ class Hit:
     rank: int
     """Counts from 1."""
     retriever: str
+    field: str | None = None
+    """The field that matched best, ``title`` and ``text`` among them; None where the document has
+    no fields, or a vector of the whole passage cannot tell."""
 
     @property
     def doc_id(self) -> str:
@@ -90,6 +114,7 @@ class Hit:
             "rank": self.rank,
             "score": self.score,
             "retriever": self.retriever,
+            "field": self.field,
             "title": passage.title,
             "text": passage.text,
             "start": passage.start,

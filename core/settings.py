@@ -13,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ConfigError
+from .fields import FieldName, FieldWeight
 
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 """The encoder whose weights come with the installation."""
@@ -143,6 +144,9 @@ class Settings(_Section):
     """Where a version serves that ``learn --mode fusion`` made, its weights take their place."""
     boosts: dict[str, float] = Field(default_factory=lambda: {"title": 0.0})
     """Added to a hybrid score in proportion to the field's words that the query holds."""
+    field_weights: dict[FieldName, FieldWeight] = Field(default_factory=dict[str, float])
+    """How much a match in a field counts in late and keyword search, 1 where nothing is said;
+    ``title`` and ``text``, the body, are fields too. Dense search reads passages as a whole."""
     expand: int = Field(default=0, ge=0, le=100)
     """Nearest passages of each of the ten best candidates that hybrid search scores as well."""
     diversify: Diversify = "none"

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, CorruptStore
+from ..core.fields import clip_fields, part_texts
 from ..core.settings import Settings
 from .checkpoint import inside
-from .corpus import VISIBLE, Corpus, Published
+from .corpus import VISIBLE, Corpus, Published, stored_fields
 from .dense import collection_of, drop_dense, new_dense, sweep_dense
 from .encoder import Encoder
 from .first_stage import STAGES, Stage, build_stage, stage_of
@@ -39,6 +40,10 @@ FORMAT = 1
 """Version of the generation folder."""
 
 _DENSE_BATCH = 2_000
+
+
+_Row = tuple[int, str, str, int, str | None]
+"""A passage: row id, title, text, first character, and its document's fields."""
 
 
 class Built(NamedTuple):
@@ -186,19 +191,24 @@ class Builder:
             "late_stage": stage,
             "tokenizer": cut_by,
         }
+        if self.vectors.names:
+            manifest["fields"] = self.vectors.names
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
     def _build_keyword(
         self, folder: Path, base: Path | None, number: int, cut_by: str, progress: Progress
     ) -> None:
-        tokenizer = keyword_tokenizer(cut_by)
-        before = base and base / "keyword"
-        writer = KeywordWriter(folder, self.settings.language, before, tokenizer)
+        fielded = bool(self.vectors.names)
+        if base and bool(read_manifest(base)["fields"]) != fielded:
+            base = None
+        before, tokenizer = base and base / "keyword", keyword_tokenizer(cut_by)
+        writer = KeywordWriter(folder, self.settings.language, before, tokenizer, fielded=fielded)
         if base:
             writer.remove(self._died(number))
         done = 0
         for rows in self._added(base, number):
-            writer.add(rows)
+            parts = {row[0]: _parts(*row) for row in rows} if fielded else None
+            writer.add([row[:3] for row in rows], parts)
             done += len(rows)
             progress("keyword index", done, None)
         writer.commit()
@@ -258,17 +268,18 @@ class Builder:
         added = (
             (row, encoder_text(title, text))
             for rows in self._added(before and base, number)
-            for row, title, text in rows
+            for row, title, text, *_ in rows
         )
         model = inside(self.root, self.settings.ragatouille)
         died = self._died(number) if before else ()
         build_plaid(folder, before, model, added, died, self.settings.max_tokens)
 
-    def _added(self, base: Path | None, number: int) -> Iterator[list[tuple[int, str, str]]]:
-        """Read the passages that a generation has and the one before lacks: row, title, text."""
+    def _added(self, base: Path | None, number: int) -> Iterator[list["_Row"]]:
+        """Read the passages that a generation has and the one before lacks."""
         condition = "d.born = :g AND d.died IS NULL" if base else VISIBLE
-        sql = f"""SELECT p.id, d.title, p.text FROM passages p JOIN documents d
-            ON d.id = p.document WHERE {condition} AND p.id > :after ORDER BY p.id LIMIT 2000"""
+        sql = f"""SELECT p.id, d.title, p.text, p.start, d.fields FROM passages p
+            JOIN documents d ON d.id = p.document
+            WHERE {condition} AND p.id > :after ORDER BY p.id LIMIT 2000"""
         after = 0
         while rows := self.corpus.rows(sql, {"g": number, "after": after}):
             yield rows
@@ -323,3 +334,8 @@ class Builder:
         sweep_dense(self.root, self.settings, collections)
         self.sparse.sweep(sparse)
         self.vectors.sweep(vectors)
+
+
+def _parts(_: int, title: str, text: str, start: int, fields: str | None) -> dict[str, str]:
+    """Return what a passage says by field."""
+    return part_texts(title, text, clip_fields(stored_fields(fields), start, start + len(text)))

@@ -5,7 +5,8 @@ the corpus stores passages only. Long input is split as a stream of windows, nev
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from sentencex.sentencex import get_sentence_boundaries
@@ -71,6 +72,35 @@ def chunk(text: str, *, tokens: int, language: str = "en") -> Iterator[Span]:
             size += length
     if start < len(text):
         yield Span(start, len(text))
+
+
+def chunk_parts(
+    text: str, starts: Sequence[int], *, tokens: int, language: str = "en"
+) -> Iterator[Span]:
+    """Cut a text that has parts: a part is divided only where it is longer than a span.
+
+    Neighbours that fit together make one span, so that a small document is one whatever it has.
+
+    Args:
+        text: The document's text.
+        starts: Where its parts begin, the first at 0; none for a text without parts.
+        tokens: As for :func:`chunk`.
+        language: As for :func:`chunk`.
+    """
+    if not starts or tokens == 0:
+        yield from chunk(text, tokens=tokens, language=language)
+        return
+    open_, size = Span(0, 0), 0
+    for part in map(Span._make, pairwise([*starts, len(text)])):
+        for piece in chunk(text[part.start : part.end], tokens=tokens, language=language):
+            span = Span(part.start + piece.start, part.start + piece.end)
+            length = _length(text, span)
+            if size and size + length > tokens:
+                yield open_
+                open_, size = span, length
+            else:
+                open_, size = Span(open_.start, span.end), size + length
+    yield open_
 
 
 def _length(text: str, span: Span) -> int:

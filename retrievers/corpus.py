@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.database import Schema, connect, sqlite_errors
 from ..core.documents import Document, Passage, passage_id, split_passage_id
 from ..core.errors import ConfigError, ToolError
+from ..core.fields import FieldSpan, clip_fields, split_fields
 from ..core.filters import Filter
 from ..core.schema import FieldInfo, MetadataSchema
 from .filter_sql import compile_filter, register_functions
@@ -83,6 +84,14 @@ def name_query_sides(connection: sqlite3.Connection) -> None:
 def count_what_is_cut(connection: sqlite3.Connection) -> None:
     """Version 3: whether the end of a text was not read; not known of what is encoded already."""
     connection.execute("ALTER TABLE encodings ADD COLUMN cut INTEGER")
+
+
+@CORPUS.migration
+def name_fields(connection: sqlite3.Connection) -> None:
+    """Version 4: documents may have fields; a field's number is what its tokens are marked with."""
+    connection.execute("ALTER TABLE documents ADD COLUMN fields TEXT")
+    connection.execute("CREATE TABLE field_names (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+    connection.execute("INSERT INTO field_names VALUES (1, 'title'), (2, 'text')")
 
 
 class Published(NamedTuple):
@@ -177,6 +186,10 @@ class Corpus:
         cut, unknown = self.rows(sql, {"g": generation, "e": vectors})[0]
         return None if unknown else int(cut)
 
+    def field_names(self) -> list[str]:
+        """Return the title, the body and every field that a document has had, as numbered."""
+        return [name for (name,) in self.rows("SELECT name FROM field_names ORDER BY id")]
+
     def passages(self, ids: Sequence[int]) -> dict[int, Passage]:
         """Fetch passages by row id; ids that are gone are left out."""
         found: dict[int, Passage] = {}
@@ -222,12 +235,14 @@ class Corpus:
         if row is None:
             raise ConfigError(f"there is no document {doc_id!r}", fix="check the id")
         texts = self.rows("SELECT text FROM passages WHERE document = ? ORDER BY n", (row[0],))
+        text, fields = split_fields("".join(text for (text,) in texts), stored_fields(row[4]))
         return Document(
             id=doc_id,
             title=row[1],
             url=row[2],
-            text="".join(text for (text,) in texts),
+            text=text,
             metadata=json.loads(row[3]),
+            fields=fields,
         )
 
     def page(self, generation: int, *, after: str = "", limit: int) -> list[Listed]:
@@ -356,9 +371,9 @@ class Corpus:
         admitted = f" AND d.id IN ({sql})" if sql else ""
         return f"SELECT {columns} FROM documents d {join} WHERE {visible}{admitted}", list(values)
 
-    def _row(self, doc_id: str, generation: int) -> tuple[int, str, str | None, str] | None:
+    def _row(self, doc_id: str, generation: int) -> Any | None:
         rows = self.rows(
-            f"SELECT d.id, d.title, d.url, d.metadata FROM documents d "
+            f"SELECT d.id, d.title, d.url, d.metadata, d.fields FROM documents d "
             f"WHERE d.doc_id = :doc AND {VISIBLE}",
             {"doc": doc_id, "g": generation},
         )
@@ -369,12 +384,13 @@ class Corpus:
         return bool(self.rows(sql, (document, n)))
 
 
-_PASSAGE = """SELECT p.id, d.doc_id, p.n, p.start, d.title, p.text, d.url, d.metadata
+_PASSAGE = """SELECT p.id, d.doc_id, p.n, p.start, d.title, p.text, d.url, d.metadata,
+    d.fields
     FROM passages p JOIN documents d ON d.id = p.document"""
 
 
 def _passage(row: Any) -> Passage:
-    _, doc_id, n, start, title, text, url, metadata = row
+    _, doc_id, n, start, title, text, url, metadata, fields = row
     return Passage(
         id=passage_id(doc_id, n),
         doc_id=doc_id,
@@ -384,4 +400,10 @@ def _passage(row: Any) -> Passage:
         text=text,
         url=url,
         metadata=json.loads(metadata),
+        fields=clip_fields(stored_fields(fields), start, start + len(text)),
     )
+
+
+def stored_fields(value: str | None) -> tuple[FieldSpan, ...]:
+    """Read the spans that a row of ``documents`` holds."""
+    return tuple(FieldSpan(*span) for span in json.loads(value)) if value else ()

@@ -16,6 +16,7 @@ from ..core.errors import ConfigError
 from .encoder import Vectors
 from .similarity_pooling import Pooling, pool
 from .staging import encoder_text
+from .token_fields import FieldNumbers
 from .token_spans import TokenSpan, words_of
 
 
@@ -40,6 +41,8 @@ class Match(_Record):
     passage: TextSpan
     score: float
     """What the query token adds to the late score."""
+    name: str | None = None
+    """Of a document with fields: the name of the one that the passage token stands in."""
 
 
 class Highlight(_Record):
@@ -66,6 +69,8 @@ class Explanation(_Record):
     matches: tuple[Match, ...]
     """One for each token of the query, in order."""
     highlights: tuple[Highlight, ...]
+    field: str | None = None
+    """Of a document with fields: the one that gives most of the score."""
 
 
 class Tokens(NamedTuple):
@@ -77,7 +82,7 @@ class Tokens(NamedTuple):
 
 def explain(
     query: Tokens, passage: Passage, spans: Sequence[TokenSpan], similarities: Vectors, *,
-    pooling: Pooling, stored: bool,
+    pooling: Pooling, stored: bool, fields: FieldNumbers | None = None,
 ) -> Explanation:  # fmt: skip
     """Put similarities of tokens into words.
 
@@ -88,6 +93,7 @@ def explain(
         similarities: Shape ``(passage tokens, query tokens)``.
         pooling: Of the late retriever.
         stored: Whether the similarities are those of stored vectors.
+        fields: Of the passage's tokens, if the document has fields.
 
     Raises:
         ConfigError: There is not one vector for each token.
@@ -100,7 +106,15 @@ def explain(
     placed = [_place(span, passage) for span in spans]
     best, scores = similarities.argmax(axis=0).tolist(), pool(similarities, pooling).tolist()
     matches = [
-        (at, Match(query=_asked(span, query.text), passage=placed[at], score=score))
+        (
+            at,
+            Match(
+                query=_asked(span, query.text),
+                passage=placed[at],
+                score=score,
+                name=fields and fields.of(at),
+            ),
+        )
         for span, at, score in zip(query.spans, best, scores, strict=True)
         if span.word is not None
     ]
@@ -115,6 +129,7 @@ def explain(
         highlights=tuple(
             _highlights(spans, placed, [(at, match.score) for at, match in matches], passage)
         ),
+        field=fields and fields.best(similarities, pooling),
     )
 
 

@@ -5,7 +5,7 @@ The index holds no text, only postings and the passage's row id. Queries are par
 """
 
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, CorruptStore
 from ..core.shared_files import link_or_copy
+from .keyword_fields import (
+    PARTS,
+    asked_terms,
+    fullest_field,
+    inverse_frequency,
+    parts_text,
+    weighted_query,
+)
 from .keyword_query import build_query, parse_keyword
 from .ranked import Ranked
 from .tokenizers import Tokenizer
 
 _ANALYSER = "words"
+_MARKED = "marked words"
 _WRITER_BYTES = 64_000_000
 _FEW = 5_000
 """Row ids that the engine takes as a set without delay."""
@@ -36,10 +45,26 @@ STEMMERS = {
 class KeywordIndex:
     """A published keyword index, read only."""
 
-    def __init__(self, folder: Path, language: str, tokenizer: Tokenizer | None = None) -> None:
-        """Open an index built for a language, and with a tokenizer if not for its words."""
-        self._index, self._analyser = _open(folder, language, tokenizer)
+    def __init__(
+        self,
+        folder: Path,
+        language: str,
+        tokenizer: Tokenizer | None = None,
+        names: Sequence[str] = (),
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Open an index.
+
+        Args:
+            folder: Its files.
+            language: Whose stemmer it was built with.
+            tokenizer: That it was built with, if not for the language's words.
+            names: Fields that it tells apart.
+            weights: Of fields, 1 where nothing is said.
+        """
+        self._index, self._analyser = _open(folder, language, tokenizer, fielded=bool(names))
         self._tokenizer = tokenizer
+        self._weights = {name: (weights or {}).get(name, 1.0) for name in names}
         self._searcher = self._index.searcher()
         self._schema = self._index.schema
 
@@ -47,9 +72,12 @@ class KeywordIndex:
         """Rank passages by BM25, at most k, restricted to the sorted row ids ``within``."""
         from tantivy import Occur, Query
 
-        parsed = build_query(parse_keyword(query), self._schema, "body", self.analyse)
+        group = parse_keyword(query)
+        parsed = build_query(group, self._schema, "body", self.analyse)
         if parsed is None or k < 1 or (within is not None and not len(within)):
             return Ranked.empty()
+        if any(weight != 1 for weight in self._weights.values()):
+            parsed = weighted_query(group, parsed, self._schema, self.analyse, self._weights)
         if within is not None and (found := self._deeper(parsed, k, within)) is not None:
             return found
         if within is not None:
@@ -82,9 +110,16 @@ class KeywordIndex:
         ids = self._searcher.fast_field_values("id", [address for _, address in found])
         return Ranked.of(ids, [score for score, _ in found])
 
+    def field(self, query: str, parts: Mapping[str, str]) -> str | None:
+        """Return the field of a passage, given by name, that holds most of a query's terms."""
+        size, searcher = self._searcher.num_docs, self._searcher
+        terms = asked_terms(parse_keyword(query), self.analyse)
+        idf = {term: inverse_frequency(size, searcher.doc_freq("body", term)) for term in terms}
+        return fullest_field(idf, parts, self.analyse, self._weights)
+
     def analyse(self, text: str) -> list[str]:
         """Return the index terms of a text."""
-        return self._analyser.analyze(self._tokenizer.joined(text) if self._tokenizer else text)
+        return self._analyser.analyze(_read(text, self._tokenizer))
 
 
 class KeywordWriter:
@@ -96,28 +131,41 @@ class KeywordWriter:
         language: str,
         base: Path | None = None,
         tokenizer: Tokenizer | None = None,
+        *,
+        fielded: bool = False,
     ) -> None:
-        """Start empty, or from the files of ``base``."""
+        """Start empty, or from the files of ``base``; ``fielded`` to tell fields apart."""
         if base is not None and base.exists():
             # The engine writes files once and replaces what changes, so those before may be shared.
             ignored = shutil.ignore_patterns("*.lock")
             shutil.copytree(base, folder, ignore=ignored, copy_function=link_or_copy)
         folder.mkdir(parents=True, exist_ok=True)
-        self._index, _ = _open(folder, language, tokenizer, create=True)
+        self._index, self._analyser = _open(
+            folder, language, tokenizer, create=True, fielded=fielded
+        )
         self._tokenizer = tokenizer
         self._writer = self._index.writer(heap_size=_WRITER_BYTES, num_threads=1)
 
-    def add(self, passages: Iterable[tuple[int, str, str]]) -> None:
-        """Add ``(row id, title, text)``."""
+    def add(
+        self,
+        passages: Iterable[tuple[int, str, str]],
+        parts: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """Add ``(row id, title, text)``, and by row id what is told apart: texts by field."""
         from tantivy import Document
 
         for row, title, text in passages:
             document = Document()
             document.add_unsigned("id", row)
             body = f"{title}\n{text}" if title else text
-            document.add_text("body", self._tokenizer.joined(body) if self._tokenizer else body)
+            document.add_text("body", _read(body, self._tokenizer))
+            if parts:
+                document.add_text(PARTS, parts_text(parts[row], self._terms))
             with _writing():
                 self._writer.add_document(document)
+
+    def _terms(self, text: str) -> list[str]:
+        return self._analyser.analyze(_read(text, self._tokenizer))
 
     def remove(self, rows: Iterable[int]) -> None:
         """Remove passages by row id."""
@@ -135,6 +183,10 @@ class KeywordWriter:
             self._writer.wait_merging_threads()
 
 
+def _read(text: str, tokenizer: Tokenizer | None) -> str:
+    return tokenizer.joined(text) if tokenizer else text
+
+
 @contextmanager
 def _writing() -> Generator[None]:
     try:
@@ -147,13 +199,20 @@ def _writing() -> Generator[None]:
 
 
 def _open(
-    folder: Path, language: str, tokenizer: Tokenizer | None, *, create: bool = False
+    folder: Path,
+    language: str,
+    tokenizer: Tokenizer | None,
+    *,
+    create: bool = False,
+    fielded: bool = False,
 ) -> tuple[Any, Any]:
     import tantivy
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", indexed=True, fast=True)
     builder.add_text_field("body", tokenizer_name=_ANALYSER)
+    if fielded:
+        builder.add_text_field(PARTS, tokenizer_name=_MARKED)
     if not create and not (folder.is_dir() and tantivy.Index.exists(str(folder))):
         raise CorruptStore(
             f"the keyword index {str(folder)!r} is missing", fix="retrail doctor --rebuild"
@@ -167,6 +226,9 @@ def _open(
         ) from error
     analyser = _analyser("" if tokenizer else language, pretokenized=tokenizer is not None)
     index.register_tokenizer(_ANALYSER, analyser)
+    index.register_tokenizer(
+        _MARKED, tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build()
+    )
     return index, analyser
 
 

@@ -15,6 +15,7 @@ from .codecs import Codec, Half, Stored, decoded
 from .encoder import Vectors
 from .ranked import Ranked
 from .similarity_pooling import Pooling, pool_each
+from .token_fields import Numbers, TokenWeights, weigh
 from .vectors import Basis
 
 _CHUNK = 1024
@@ -50,6 +51,7 @@ class LateScorer:
         basis: Basis,
         codec: Codec | None = None,
         pooling: Pooling = Pooling(),  # noqa: B008  (immutable)
+        weights: TokenWeights | None = None,
     ) -> None:
         """Map what the layout points into; half precision unless another codec stored it."""
         self.layout = layout
@@ -57,6 +59,7 @@ class LateScorer:
         self._basis = basis
         self._codec = codec or Half({})
         self._pooling = pooling
+        self._weights = weights
 
     def project(self, query_tokens: Vectors) -> Vectors:
         """Map query tokens to the space of the stored ones."""
@@ -92,10 +95,17 @@ class LateScorer:
         for offset, start, length in spans:
             self._codec.widen(self._tokens[offset : offset + length], scratch[start:])
         similarities = scratch[: ends[-1]] @ query
+        if self._weights is not None:
+            places = zip(self.layout.offsets[at].tolist(), lengths.tolist(), strict=True)
+            weigh(similarities, np.concatenate([self._weights.of(*place) for place in places]))
         return pool_each(similarities, ends - lengths, self._pooling).sum(axis=1)
 
     def similarities(
-        self, query_tokens: Vectors, row: int, tokens: Vectors | None = None
+        self,
+        query_tokens: Vectors,
+        row: int,
+        tokens: Vectors | None = None,
+        fields: Numbers | None = None,
     ) -> Vectors:
         """Return what a passage's score is pooled from, shape ``(tokens, query tokens)``.
 
@@ -103,12 +113,20 @@ class LateScorer:
             query_tokens: As for :meth:`score`.
             row: The passage's row id.
             tokens: Its token vectors, not yet projected; the stored ones if not given.
+            fields: Numbers of their fields, by which they are weighed.
         """
         if tokens is None:
-            (at,) = self.layout.find(np.array([row]))
-            start, length = self.layout.offsets[at], self.layout.lengths[at]
-            stored = self._tokens[start : start + length]
+            stored = self._tokens[self.place(row)]
             projected = decoded(self._codec, stored, self._basis.axes.shape[1])
         else:
             projected = self._basis.project(tokens)
-        return projected @ self._basis.project(query_tokens).T
+        similarities = projected @ self._basis.project(query_tokens).T
+        if self._weights is not None and fields is not None:
+            weigh(similarities, self._weights.table[fields])
+        return similarities
+
+    def place(self, row: int) -> slice:
+        """Return the rows of a passage's vectors in the files."""
+        (at,) = self.layout.find(np.array([row]))
+        start = int(self.layout.offsets[at])
+        return slice(start, start + int(self.layout.lengths[at]))

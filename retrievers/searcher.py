@@ -5,7 +5,8 @@ notices a new one at its next search. Queries are encoded once, however many ret
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, get_args
@@ -24,12 +25,14 @@ from .encoder import Encoder
 from .encoders import Encoders
 from .explain import Explanation, Tokens, explain
 from .learned_fusion import fused
+from .matched_fields import matched_field
 from .ranked import Ranked
 from .similarity_pooling import Pooling
 from .snapshot import By, Snapshot, read_manifest
 from .sparse_build import SparseSource
 from .staging import encoder_text
 from .thought import ThoughtQuery
+from .token_fields import FieldNumbers, check_weights, read_parts, token_numbers
 from .vectors import vectors_of
 
 Retriever = Literal["keyword", "dense", "late", "sparse", "filtered", "hybrid"]
@@ -150,7 +153,7 @@ class Searcher:
             _check_unicode(thought, "thought")
             query = ThoughtQuery(query, thought, self.settings.max_tokens)
         ranked = best_documents(snapshot, self.corpus, ranker, query, k, within, options)
-        return self._hits(ranked, by)
+        return self._hits(ranked, by, partial(matched_field, snapshot, ranker, query))
 
     def search_in(self, snapshot: Snapshot, query: str, by: By, k: int) -> list[Hit]:
         """Search a given generation, such as a candidate that does not serve yet."""
@@ -185,13 +188,17 @@ class Searcher:
         if self.settings.late_tokens != "all":
             ((_, encoded),) = encoder.documents([text])
             again = encoded.tokens
+        spans, names = encoder.token_spans(text, "document"), snapshot.field_names
+        parts = read_parts(passage.title, passage.text, passage.fields) if names else ()
+        numbers = token_numbers(spans, parts, names)
         return explain(
             Tokens(encoder.token_spans(query, "query"), query),
             passage,
-            encoder.token_spans(text, "document"),
-            snapshot.similarities(query, row, again),
+            spans,
+            snapshot.similarities(query, row, again, numbers),
             pooling=Pooling.of(self.settings),
             stored=again is None,
+            fields=FieldNumbers(numbers, names) if passage.fields else None,
         )
 
     def passages(self, passage_ids: Iterable[str]) -> dict[str, Passage]:
@@ -282,6 +289,7 @@ class Searcher:
                     found=str(found[name]),
                     mend=f"{REBUILD}, or set it back in settings.toml",
                 )
+        check_weights(self.settings, snapshot.field_names)
         return snapshot
 
     def _list(self, where: Filter | None, k: int, order_by: str | None) -> list[Hit]:
@@ -294,15 +302,21 @@ class Searcher:
             Ranked(np.array(rows, np.int64), np.zeros(len(rows), np.float32)), "filtered"
         )
 
-    def _hits(self, ranked: Ranked, retriever: str) -> list[Hit]:
+    def _hits(
+        self,
+        ranked: Ranked,
+        retriever: str,
+        field: Callable[[int, Passage], str | None] = lambda row, passage: None,
+    ) -> list[Hit]:
         passages = self.corpus.passages(ranked.ids.tolist())
         found = [
-            (passages[row], score)
+            (passages[row], score, field(row, passages[row]))
             for row, score in zip(ranked.ids.tolist(), ranked.scores.tolist(), strict=True)
             if row in passages
         ]
         return [
-            Hit(passage, score, rank, retriever) for rank, (passage, score) in enumerate(found, 1)
+            Hit(passage, score, rank, retriever, matched)
+            for rank, (passage, score, matched) in enumerate(found, 1)
         ]
 
 

@@ -5,7 +5,7 @@ files are opened when a ranking first needs them, so a keyword search loads no v
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ from .ranked import Ranked
 from .similarity_pooling import Pooling
 from .sparse import SparseIndex
 from .sparse_build import SparseSource, open_index
+from .token_fields import Numbers, TokenWeights, weight_table
 from .tokenizers import WORDS, keyword_tokenizer
 from .vectors import DAMAGED, VectorFiles, stored_files
 
@@ -46,6 +47,7 @@ _BEFORE_CHOICES = {
     "late_stage": "union",
     "sparse_encoder": "",
     "ragatouille": "",
+    "fields": [],
 } | BEFORE_ENGINES
 """What manifests say that were written before there was a choice."""
 
@@ -217,18 +219,40 @@ class Snapshot:
             rankings["sparse"] = self.sparse(query, len(candidates), candidates)
         return rankings
 
-    def similarities(self, query: str, row: int, tokens: Vectors | None = None) -> Vectors:
+    def similarities(
+        self,
+        query: str,
+        row: int,
+        tokens: Vectors | None = None,
+        fields: Numbers | None = None,
+    ) -> Vectors:
         """Return the similarities that a passage's late score is pooled from.
 
         Args:
             query: What is looked for.
             row: The passage's row id.
             tokens: Its token vectors; the stored ones if not given.
+            fields: Numbers of their fields, where tokens are given.
 
         Returns:
             Shape ``(passage tokens, query tokens)``.
         """
-        return self._late.similarities(self.encode(query).tokens, row, tokens)
+        if fields is None and tokens is None:
+            fields = self.token_fields(row)
+        return self._late.similarities(self.encode(query).tokens, row, tokens, fields)
+
+    @property
+    def field_names(self) -> list[str]:
+        """The fields that the index tells apart, as numbered from 1; empty if it does not."""
+        return self.manifest["fields"]
+
+    def token_fields(self, row: int) -> Numbers | None:
+        """Return the numbers of the fields of a passage's stored token vectors, if kept."""
+        return None if self._fields is None else self._fields[self._late.place(row)]
+
+    def keyword_field(self, query: str, parts: Mapping[str, str]) -> str | None:
+        """Return the field of a passage, given by name, that holds most of a query's terms."""
+        return self._keyword.field(query, parts)
 
     def documents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the document row id of each passage row id."""
@@ -271,8 +295,14 @@ class Snapshot:
 
     @cached_property
     def _keyword(self) -> KeywordIndex:
-        tokenizer = keyword_tokenizer(self.manifest["tokenizer"])
-        return KeywordIndex(self.folder / "keyword", self.settings.language, tokenizer)
+        weights, tokenizer = self.settings.field_weights, self.manifest["tokenizer"]
+        return KeywordIndex(
+            self.folder / "keyword",
+            self.settings.language,
+            keyword_tokenizer(tokenizer),
+            self.field_names,
+            weights,
+        )
 
     @cached_property
     def _dense(self) -> VectorBackend:
@@ -307,7 +337,19 @@ class Snapshot:
         tokens = self._files.tokens(basis.axes.shape[1])
         self._check_length(len(tokens), self.layout.offsets + self.layout.lengths)
         pooling = Pooling.of(self.settings)
-        return LateScorer(self.layout, tokens, basis, self._files.codec, pooling)
+        table = weight_table(self.field_names, self.settings.field_weights)
+        numbers = self._fields
+        weights = None if table is None or numbers is None else TokenWeights(numbers, table)
+        return LateScorer(self.layout, tokens, basis, self._files.codec, pooling, weights)
+
+    @cached_property
+    def _fields(self) -> Numbers | None:
+        """The number of each stored token vector's field."""
+        if not self.field_names:
+            return None
+        numbers = self._files.fields()
+        self._check_length(len(numbers), self.layout.offsets + self.layout.lengths)
+        return np.asarray(numbers)
 
     @cached_property
     def _stage(self) -> FirstStage | None:

@@ -14,9 +14,12 @@ from typing import Literal, NamedTuple
 
 from ..core.database import sqlite_errors, transaction
 from ..core.documents import Document, utc_now
-from .chunker import chunk
+from ..core.errors import ConfigError
+from ..core.fields import FieldSpan, clip_fields, join_fields
+from .chunker import chunk_parts
 from .corpus import VISIBLE, Corpus
 from .filter_sql import metadata_rows
+from .token_fields import MAX_NAMES, read_parts
 
 Outcome = Literal["added", "updated", "unchanged"]
 
@@ -26,6 +29,8 @@ class Pending(NamedTuple):
 
     hash: str
     text: str
+    parts: tuple[FieldSpan, ...] = ()
+    """What it has of each field, the title and the body among them."""
 
 
 class Encoding(NamedTuple):
@@ -95,12 +100,9 @@ class Staging:
         keys = self.corpus.rows(sql, {"g": self.generation, "e": encoder})
         # Ordered by hash, a random order of texts: any prefix is a fair sample of the corpus.
         for text_hash, passage in keys:
-            title, text = self.corpus.rows(
-                "SELECT d.title, p.text FROM passages p JOIN documents d ON d.id = p.document "
-                "WHERE p.id = ?",
-                (passage,),
-            )[0]
-            yield Pending(text_hash, encoder_text(title, text))
+            found = self.corpus.passages([passage])[passage]
+            parts = read_parts(found.title, found.text, found.fields)
+            yield Pending(text_hash, encoder_text(found.title, found.text), parts)
 
     def count_pending(self, encoder: str) -> int:
         """Return how many distinct texts an encoder has yet to see."""
@@ -170,9 +172,10 @@ class Staging:
             return "unchanged"
         if row is not None:
             self._bury(document.id, generation)
+        text, spans = join_fields(document.text, document.fields)
         cursor = db.execute(
-            "INSERT INTO documents (doc_id, title, url, metadata, hash, source, born) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO documents (doc_id, title, url, metadata, hash, source, born, fields) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 document.id,
                 document.title,
@@ -181,24 +184,43 @@ class Staging:
                 digest,
                 source,
                 generation,
+                json.dumps(spans) if spans else None,
             ),
         )
-        self._write_parts(document, cursor.lastrowid or 0)
+        self._name_fields(document)
+        self._write_parts(document, text, spans, cursor.lastrowid or 0)
         return "updated" if row is not None else "added"
 
-    def _write_parts(self, document: Document, row: int) -> None:
+    def _name_fields(self, document: Document) -> None:
+        if not document.fields:
+            return
         db = self.corpus.db
-        spans = chunk(document.text, tokens=self.chunk_tokens, language=self.language)
+        for name in document.fields:
+            db.execute("INSERT OR IGNORE INTO field_names (name) VALUES (?)", (name,))
+        (count,) = db.execute("SELECT count(*) FROM field_names").fetchone()
+        if count > MAX_NAMES:
+            raise ConfigError(
+                f"document {document.id!r} brings the corpus to more than {MAX_NAMES} field names",
+                fix="name fields by what they hold, and keep what differs in the metadata",
+            )
+
+    def _write_parts(
+        self, document: Document, whole: str, fields: Sequence[FieldSpan], row: int
+    ) -> None:
+        db = self.corpus.db
+        starts = [span.start for span in fields]
+        spans = chunk_parts(whole, starts, tokens=self.chunk_tokens, language=self.language)
         db.executemany(
             "INSERT INTO passages (document, n, start, text, hash) VALUES (?, ?, ?, ?, ?)",
             (
-                (row, n, span.start, text, text_hash(document.title, text))
+                (row, n, span.start, text, text_hash(document.title, text, inside))
                 for n, span in enumerate(spans)
-                for text in (document.text[span.start : span.end],)
+                for text in (whole[span.start : span.end],)
+                for inside in (clip_fields(fields, *span),)
             ),
         )
-        fields = {"title": document.title, "url": document.url} | document.metadata
-        kept = {field: value for field, value in fields.items() if value not in ("", None)}
+        values = {"title": document.title, "url": document.url} | document.metadata
+        kept = {field: value for field, value in values.items() if value not in ("", None)}
         db.executemany(
             "INSERT INTO metadata VALUES (?, ?, ?, ?, ?)",
             [(row, *values) for values in metadata_rows(kept)],
@@ -223,6 +245,8 @@ def encoder_text(title: str, text: str) -> str:
     return f"{title}\n{text.strip()}" if title else text.strip()
 
 
-def text_hash(title: str, text: str) -> str:
-    """Return the key under which a passage's vectors are kept."""
-    return hashlib.blake2b(encoder_text(title, text).encode(), digest_size=16).hexdigest()
+def text_hash(title: str, text: str, fields: Sequence[FieldSpan] = ()) -> str:
+    """Return the key under which a passage's vectors are kept, with the fields of their tokens."""
+    read = encoder_text(title, text)
+    key = read + "\0" + json.dumps(fields) if fields else read
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()

@@ -7,8 +7,10 @@ N times fewer. What is averaged is scaled to unit length again. Tokens that the 
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .encoder import Encoded, Vectors
 from .keyword import STEMMERS
@@ -19,9 +21,20 @@ _WITHOUT_STOP_WORDS = ("arabic", "greek", "romanian", "tamil", "turkish")
 """Languages that have a stemmer but no list of stop words."""
 
 
+Labels = NDArray[np.int64]
+"""The number of the vector that each token became a part of, -1 for none."""
+
+
+class Reduced(NamedTuple):
+    """The vectors that are stored of one text."""
+
+    encoded: Encoded
+    labels: Labels
+
+
 def reduced_documents(
     encoder: WholeTexts, texts: Sequence[str], late_tokens: str, language: str
-) -> Iterator[tuple[int, Encoded]]:
+) -> Iterator[tuple[int, Reduced]]:
     """Encode texts as :meth:`WholeTexts.documents` does, and keep fewer token vectors of each.
 
     Args:
@@ -35,14 +48,20 @@ def reduced_documents(
     """
     for at, encoded in encoder.documents(texts):
         tokens = encoded.tokens
+        labels = np.arange(len(tokens))
         if late_tokens == "words":
-            tokens = whole_words(tokens, encoder.token_spans(texts[at], "document"))
-        elif late_tokens == "content":
             spans = encoder.token_spans(texts[at], "document")
-            tokens = tokens[content(spans, texts[at], language)]
+            tokens = whole_words(tokens, spans)
+            lengths = [word.stop - word.start for word in words_of(spans)]
+            labels = np.repeat(np.arange(len(lengths)), lengths)
+        elif late_tokens == "content":
+            kept = content(encoder.token_spans(texts[at], "document"), texts[at], language)
+            tokens, labels = tokens[kept], np.full(len(tokens), -1)
+            labels[kept] = np.arange(len(kept))
         elif late_tokens != "all":
-            tokens = clustered(tokens, factor_of(late_tokens))
-        yield at, Encoded(encoded.dense, tokens)
+            labels = clusters(tokens, factor_of(late_tokens))
+            tokens = averaged(tokens, labels)
+        yield at, Reduced(Encoded(encoded.dense, tokens), labels)
 
 
 def factor_of(late_tokens: str) -> int:
@@ -78,15 +97,27 @@ def content(spans: Sequence[TokenSpan], text: str, language: str) -> list[int]:
 
 def clustered(tokens: Vectors, factor: int) -> Vectors:
     """Average clusters of like tokens (average linkage by cosine), ``ceil(n / factor)`` of them."""
+    return averaged(tokens, clusters(tokens, factor))
+
+
+def clusters(tokens: Vectors, factor: int) -> Labels:
+    """Return the cluster of each token."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     wanted = -(-len(tokens) // factor)
     if wanted >= len(tokens):
-        return tokens
+        return np.arange(len(tokens))
     # Between unit vectors the Euclidean distance rises with the angle; ties may leave fewer.
     tree = linkage(tokens, method="average", metric="euclidean")
-    labels = fcluster(tree, wanted, criterion="maxclust") - 1
-    sums = np.zeros((labels.max() + 1, tokens.shape[1]), np.float32)
+    return fcluster(tree, wanted, criterion="maxclust").astype(np.int64) - 1
+
+
+def averaged(tokens: Vectors, labels: Labels) -> Vectors:
+    """Average the tokens of each cluster; those that are clusters of their own stay as they are."""
+    count = int(labels.max(initial=-1)) + 1
+    if count == len(tokens):
+        return tokens
+    sums = np.zeros((count, tokens.shape[1]), np.float32)
     np.add.at(sums, labels, tokens)
     return _unit(sums)
 

@@ -5,12 +5,15 @@ never changed: what replaces them, encoded afresh or compacted, is written besid
 """
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..core.batches import batched
 from ..core.errors import REBUILD, CorruptStore, IndexMismatch
+from ..core.fields import BODY, TITLE
 from ..core.settings import Settings
 from .corpus import VISIBLE
 from .encoder import Encoded, Encoder
@@ -18,6 +21,7 @@ from .late_form import late_form
 from .precision import choose, is_int8, mark, passage_encoder, suits, verdict
 from .progress import Progress
 from .staging import Encoding, Pending, Staging
+from .token_fields import Numbers, is_weighted, token_numbers, vector_numbers
 from .token_reduction import reduced_documents
 from .vectors import SAMPLE_TEXTS, Place, VectorFiles, VectorWriter, vectors_of
 from .whole_texts import WholeTexts
@@ -32,11 +36,19 @@ _KEEP_ENCODERS = 2
 """Encoders whose vectors are kept, so that a rollback need not encode again."""
 
 
+class _Encoded(NamedTuple):
+    text: Pending
+    vectors: Encoded
+    fields: Numbers
+    """Of its token vectors; none where they are not kept."""
+
+
 class VectorBuilder:
     """Encodes what is staged in one workspace; the caller holds the write lock."""
 
     def __init__(self, root: Path, staging: Staging, settings: Settings) -> None:
         """Work in the folder ``vectors`` of ``root``."""
+        self.names: list[str] = []
         self.root = root / "vectors"
         self.corpus = staging.corpus
         self.staging = staging
@@ -60,6 +72,7 @@ class VectorBuilder:
             CorruptStore: What was encoded is gone; it is encoded again by the next attempt.
             IndexMismatch: The settings ask for int8 and the index is not in it, or the reverse.
         """
+        self.names = self._names(served)
         self.int8 = self._int8(encoder, {} if fresh else served, progress)
         files = self._new_files(encoder) if fresh else self._files(encoder, served)
         self._encode(encoder, files, progress)
@@ -77,6 +90,16 @@ class VectorBuilder:
             if folder.name not in staying:
                 self.staging.forget(folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _names(self, served: Mapping[str, Any]) -> list[str]:
+        """Return the fields whose numbers are kept: none unless documents have some, or weights.
+
+        Once they are kept they stay until everything is encoded afresh.
+        """
+        names = self.corpus.field_names()
+        has_fields = set(names) != {TITLE, BODY}
+        wanted = has_fields or is_weighted(self.settings) or served.get("fields")
+        return names if wanted else []
 
     def _int8(self, encoder: Encoder, served: Mapping[str, Any], progress: Progress) -> bool:
         """Say whether int8 encodes the passages: as in what serves, else as is best."""
@@ -102,7 +125,8 @@ class VectorBuilder:
 
     def _files(self, encoder: Encoder, served: Mapping[str, Any]) -> VectorFiles:
         """Choose the vectors of an encoder: those that serve, else its newest, else new ones."""
-        same = served.get("fingerprint") == encoder.fingerprint
+        alike = bool(served.get("fields")) == bool(self.names)
+        same = alike and served.get("fingerprint") == encoder.fingerprint
         name = vectors_of(served) if same else self._newest(encoder.fingerprint, self.int8)
         if same and name and not (self.root / name).exists():
             # Those that served are lost. Their layout must not be taken for that of new ones.
@@ -121,13 +145,20 @@ class VectorBuilder:
 
     def _named(self, name: str, encoder: Encoder) -> VectorFiles:
         folder, form = self.root / name, late_form(self.settings)
-        return VectorFiles(folder, dim=encoder.dim, late_dim=form.dim, codec=form.codec)
+        return VectorFiles(
+            folder,
+            dim=encoder.dim,
+            late_dim=form.dim,
+            codec=form.codec,
+            fielded=bool(self.names),
+        )
 
     def _key(self, fingerprint: str, int8: bool) -> str:
         form = late_form(self.settings)
         # Stop words are left out before vectors are stored: those of another language do not fit.
         language = f"-{self.settings.language}" if form.tokens == "content" else ""
-        return fingerprint + form.suffix + language + mark(int8)
+        fields = "-fields" if self.names else ""
+        return fingerprint + form.suffix + language + fields + mark(int8)
 
     def _newest(self, fingerprint: str, int8: bool) -> str | None:
         key = self._key(fingerprint, int8)
@@ -170,8 +201,8 @@ class VectorBuilder:
                 centred = not encoder.multi_vector
                 done = self._encode_sample(source, writer, pending, total, progress, centred)
             for window in batched(pending, encoder.batch_size * 64):
-                for batch in batched(self._documents(source, [p.text for p in window]), 32):
-                    self._acknowledge(source, writer, [(window[i], e) for i, e in batch])
+                for batch in batched(self._documents(source, window), 32):
+                    self._acknowledge(source, writer, batch)
                     done += len(batch)
                     progress("encoding", done, total)
         finally:
@@ -188,25 +219,32 @@ class VectorBuilder:
     ) -> int:
         """Encode the first texts in memory, fit the basis to them, then write them."""
         sample = _sample(pending, whole=source.reading.long_texts != "cut")
-        encoded: list[tuple[Pending, Encoded]] = []
-        for i, vectors in self._documents(source, [item.text for item in sample]):
-            encoded.append((sample[i], vectors))
+        encoded: list[_Encoded] = []
+        for item in self._documents(source, sample):
+            encoded.append(item)
             progress("encoding", len(encoded), total)
-        writer.fit([vectors for _, vectors in encoded], centred=centred)
+        writer.fit([item.vectors for item in encoded], centred=centred)
         self._acknowledge(source, writer, encoded)
         return len(encoded)
 
-    def _documents(self, source: WholeTexts, texts: list[str]) -> Iterator[tuple[int, Encoded]]:
-        form = late_form(self.settings)
-        return reduced_documents(source, texts, form.tokens, self.settings.language)
+    def _documents(self, source: WholeTexts, items: Sequence[Pending]) -> Iterator[_Encoded]:
+        form, texts = late_form(self.settings), [item.text for item in items]
+        found = reduced_documents(source, texts, form.tokens, self.settings.language)
+        for at, (vectors, labels) in found:
+            fields = np.zeros(0, np.uint16)
+            if self.names:
+                spans = source.token_spans(texts[at], "document")
+                numbers = token_numbers(spans, items[at].parts, self.names)
+                fields = vector_numbers(numbers, labels, len(vectors.tokens))
+            yield _Encoded(items[at], vectors, fields)
 
     def _acknowledge(
-        self, source: WholeTexts, writer: VectorWriter, batch: list[tuple[Pending, Encoded]]
+        self, source: WholeTexts, writer: VectorWriter, batch: Sequence[_Encoded]
     ) -> None:
-        places = writer.append([vectors for _, vectors in batch])
+        places = writer.append([item.vectors for item in batch], [item.fields for item in batch])
         encodings = [
-            Encoding(item.hash, *place, cut=source.cuts(item.text))
-            for (item, _), place in zip(batch, places, strict=True)
+            Encoding(item.text.hash, *place, cut=source.cuts(item.text.text))
+            for item, place in zip(batch, places, strict=True)
         ]
         self.staging.encoded(writer.files.name, encodings)
 

@@ -1,6 +1,7 @@
 """Vector files of one encoder: append-only, memory-mapped, shared by every generation.
 
-``dense.f32`` holds one row a text; ``tokens.*`` the token vectors of all texts end to end, reduced
+``dense.f32`` holds one row a text; ``fields.u16``, where documents have fields, the number of each
+token vector's field; ``tokens.*`` the token vectors of all texts end to end, reduced
 by PCA on centred vectors (``basis.npz``, with the codec's tables), normalised again and compressed
 by the codec that the suffix names. Only what the corpus database has acknowledged counts: a tail
 left by a killed process is cut off by the next writer. Readers map the files as they are; appending
@@ -23,6 +24,7 @@ from ..core.settings import LateCodec
 from .append_only import append, mapped, reopen
 from .codecs import CODECS, Codec, Stored, Tables
 from .encoder import Encoded, Vectors
+from .token_fields import Numbers
 
 SAMPLE_TEXTS = 512
 """Texts whose token vectors fit the basis; they are the first ones, in random order."""
@@ -92,12 +94,21 @@ def fit_basis(matrices: Sequence[Vectors], dim: int, *, centred: bool = True) ->
 class VectorFiles:
     """The three files of one encoder in one folder."""
 
-    def __init__(self, folder: Path, *, dim: int, late_dim: int, codec: LateCodec = "fp16") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dim: int,
+        late_dim: int,
+        codec: LateCodec = "fp16",
+        fielded: bool = False,
+    ) -> None:
         """Name the folder; nothing is read or created yet."""
         self.folder = folder
         self.dim = dim
         self.late_dim = late_dim
         self.codec_name: LateCodec = codec
+        self.fielded = fielded
 
     @property
     def name(self) -> str:
@@ -141,6 +152,15 @@ class VectorFiles:
         codec = CODECS[self.codec_name]
         return mapped(self.tokens_path, codec.dtype, codec.columns(late_dim))
 
+    def fields(self) -> Numbers:
+        """Map the number of each token vector's field."""
+        return mapped(self.fields_path, np.dtype(np.uint16), 1)[:, 0]
+
+    @property
+    def fields_path(self) -> Path:
+        """The file of the token vectors' fields."""
+        return self.folder / "fields.u16"
+
     @property
     def tokens_path(self) -> Path:
         """The file of the token vectors."""
@@ -160,11 +180,12 @@ class VectorFiles:
         shutil.copyfile(self.folder / "basis.npz", target.folder / "basis.npz")
         basis = self.basis
         dense, tokens = self.dense(), self.tokens(basis.axes.shape[1] if basis else self.late_dim)
+        fields = self.fields() if self.fielded else None
         writer = VectorWriter(target, rows=0, tokens=0)
         found: list[Place] = []
         try:
             for batch in batched(places, _COPIED):
-                found += writer.copy(dense, tokens, batch)
+                found += writer.copy(dense, tokens, batch, fields)
         finally:
             writer.close()
         return found
@@ -182,6 +203,7 @@ def stored_files(vectors: Path, manifest: Mapping[str, Any]) -> VectorFiles:
         dim=manifest["dim"],
         late_dim=manifest["late_dim"],
         codec=manifest["late_codec"],
+        fielded=bool(manifest["fields"]),
     )
 
 
@@ -208,11 +230,18 @@ class VectorWriter:
         codec = CODECS[files.codec_name]
         token_bytes = codec.columns(width) * codec.dtype.itemsize
         self._codec = files.codec if self.basis else None
-        self._dense = reopen(files.folder / "dense.f32", rows * files.dim * 4)
+        sizes = {
+            files.folder / "dense.f32": rows * files.dim * 4,
+            files.tokens_path: tokens * token_bytes,
+        }
+        if files.fielded:
+            sizes[files.fields_path] = tokens * np.dtype(np.uint16).itemsize
+        self._handles: list[int] = []
         try:
-            self._tokens = reopen(files.tokens_path, tokens * token_bytes)
+            for path, size in sizes.items():
+                self._handles.append(reopen(path, size))
         except BaseException:
-            os.close(self._dense)
+            self.close()
             raise
 
     def fit(self, sample: Sequence[Encoded], *, centred: bool = True) -> None:
@@ -229,22 +258,37 @@ class VectorWriter:
         temporary.replace(path)
         self._codec = codec(tables)
 
-    def append(self, batch: Sequence[Encoded]) -> Iterator[Place]:
-        """Write a batch durably, then yield the place of each item."""
+    def append(self, batch: Sequence[Encoded], fields: Sequence[Numbers] = ()) -> Iterator[Place]:
+        """Write a batch durably, then yield the place of each item.
+
+        Args:
+            batch: Vectors of texts.
+            fields: Numbers of their token vectors' fields, where the files hold them.
+        """
         if self.basis is None or self._codec is None:
             raise ConfigError("token vectors have no basis yet", fix="fit it before appending")
         dense = [item.dense.astype(np.float32) for item in batch]
         tokens = [self._codec.encode(self.basis.project(item.tokens)) for item in batch]
-        yield from self._write(dense, tokens)
+        yield from self._write(dense, tokens, fields)
 
-    def copy(self, dense: Vectors, tokens: Stored, batch: Sequence[Place]) -> list[Place]:
+    def copy(
+        self,
+        dense: Vectors,
+        tokens: Stored,
+        batch: Sequence[Place],
+        fields: Numbers | None = None,
+    ) -> list[Place]:
         """Write vectors of other files of the same basis durably; returns their places here."""
-        parts = [tokens[place.offset : place.offset + place.length] for place in batch]
-        return list(self._write([dense[place.row] for place in batch], parts))
+        spans = [slice(place.offset, place.offset + place.length) for place in batch]
+        parts = [tokens[span] for span in spans]
+        numbers = [] if fields is None else [fields[span] for span in spans]
+        return list(self._write([dense[place.row] for place in batch], parts, numbers))
 
-    def _write(self, dense: Sequence[Vectors], tokens: Sequence[Stored]) -> Iterator[Place]:
-        append(self._dense, b"".join(row.tobytes() for row in dense))
-        append(self._tokens, b"".join(item.tobytes() for item in tokens))
+    def _write(
+        self, dense: Sequence[Vectors], tokens: Sequence[Stored], fields: Sequence[Numbers]
+    ) -> Iterator[Place]:
+        for handle, items in zip(self._handles, (dense, tokens, fields), strict=False):
+            append(handle, b"".join(item.tobytes() for item in items))
         for item in tokens:
             yield Place(self.rows, self.tokens, len(item))
             self.rows += 1
@@ -252,5 +296,5 @@ class VectorWriter:
 
     def close(self) -> None:
         """Close the files."""
-        os.close(self._dense)
-        os.close(self._tokens)
+        while self._handles:
+            os.close(self._handles.pop())

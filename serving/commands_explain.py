@@ -39,11 +39,13 @@ def _shown(found: "Explanation", passage: "Passage") -> "list[Text]":
     from rich.text import Text
 
     head = Text.assemble((f"{found.score:.4f}  ", "cyan"), (one_line(passage.id), "bold"))
+    if found.field:
+        head.append(f"  in {found.field}", style="green")
     lines = [
         Text.assemble(
             (f"{match.score:8.4f}  ", "cyan"),
             (one_line(match.query.text), "bold"),
-            f" → {_met(match.passage)}",
+            f" → {_met(match.passage, match.name)}",
         )
         for match in found.matches
     ]
@@ -54,10 +56,11 @@ def _shown(found: "Explanation", passage: "Passage") -> "list[Text]":
     return [head, *title, _coloured(passage.text, found, "text"), Text(""), *lines]
 
 
-def _met(span: "TextSpan") -> str:
+def _met(span: "TextSpan", name: str | None) -> str:
     if span.field == "added":
         return "a token that the encoder adds"
-    return f"{one_line(span.text)}  ({span.field} {span.start}-{span.end})"
+    inside = f", {name}" if name not in (None, span.field) else ""
+    return f"{one_line(span.text)}  ({span.field} {span.start}-{span.end}{inside})"
 
 
 def _coloured(source: str, found: "Explanation", field: str) -> "Text":

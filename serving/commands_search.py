@@ -170,6 +170,7 @@ def _hit_text(hit: "Hit") -> "Text":
         (f"{hit.score:.4f}  ", "cyan"),
         (one_line(passage.id), "bold"),
         f"  {one_line(passage.title)}" if passage.title else "",
+        (f"  in {hit.field}", "green") if hit.field else "",
         f"\n     {snippet(clean(passage.text), _SNIPPET)}",
     )
     if passage.url:

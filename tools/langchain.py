@@ -56,6 +56,8 @@ def _document(hit: Hit) -> Document:
         "score": hit.score,
         "rank": hit.rank,
     }
+    if hit.field:
+        ours["field"] = hit.field
     return Document(
         id=hit.passage.id,
         page_content=hit.passage.text,

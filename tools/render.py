@@ -63,7 +63,8 @@ def snippet(text: str, length: int = SNIPPET_CHARACTERS) -> str:
 
 def _hit_line(hit: Hit) -> str:
     title = _one_line(hit.passage.title)
-    return f"{hit.rank}. [{_label(hit.passage.id)}] {title} — {snippet(hit.passage.text)}"
+    field = f" (in {hit.field})" if hit.field else ""
+    return f"{hit.rank}. [{_label(hit.passage.id)}] {title}{field} — {snippet(hit.passage.text)}"
 
 
 def _fenced(text: str) -> str:

@@ -1,7 +1,8 @@
 """BEIR corpus files: one JSON object a line with ``_id``, ``title``, ``text`` and ``metadata``.
 
-Files are read line by line, also inside gzip, so a corpus of any size needs the memory of its
-longest line. A line that is no document is skipped and named by its number.
+A line may hold ``fields`` too. Files are read line by line, also inside gzip, so a corpus of any
+size needs the memory of its longest line. A line that is no document is skipped and named by its
+number.
 """
 
 import gzip
@@ -17,7 +18,7 @@ from ...core.documents import Document, MetadataValue
 from .formats import check_characters, check_size
 from .report import ReadReport, Unreadable
 
-_KEYS = frozenset({"_id", "title", "text", "url", "metadata"})
+_KEYS = frozenset({"_id", "title", "text", "url", "metadata", "fields"})
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -48,7 +49,7 @@ def parse_line(line: bytes, *, max_bytes: int = 100_000_000) -> Document:
     check_size(len(line), max_bytes)
     record = _record(line)
     extra = {k: v for k, v in record.items() if k not in _KEYS and _is_scalar(v)}
-    if "text" not in record and "title" not in record:
+    if not {"text", "title", "fields"} & record.keys():
         raise Unreadable("missing text", "there is neither 'text' nor 'title'")
     try:
         document = Document(
@@ -56,12 +57,15 @@ def parse_line(line: bytes, *, max_bytes: int = 100_000_000) -> Document:
             title=_text(record, "title") or "",
             text=_text(record, "text") or "",
             url=_text(record, "url"),
-            metadata=extra | _metadata(record),
+            metadata=extra | _object(record, "metadata"),
+            fields=_object(record, "fields"),
         )
     except ValidationError as error:
-        raise Unreadable("invalid document", error.errors()[0]["msg"]) from error
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise Unreadable("invalid document", f"{name!r}: {first['msg']}") from error
     check_characters(document.id, document.title, document.text, document.url or "")
-    check_characters(*_strings(document.metadata))
+    check_characters(*_strings(document.metadata), *document.fields.values())
     return document
 
 
@@ -108,10 +112,10 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     return value
 
 
-def _metadata(record: dict[str, Any]) -> dict[str, Any]:
-    value = record.get("metadata")
+def _object(record: dict[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
     if value is not None and not isinstance(value, dict):
-        raise Unreadable("wrong type", f"'metadata' is {type(value).__name__}, expected an object")
+        raise Unreadable("wrong type", f"{key!r} is {type(value).__name__}, expected an object")
     return value or {}
 
 

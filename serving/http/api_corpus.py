@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from ...core.documents import Metadata, passage_id
 from ...core.errors import ToolError
+from ...core.fields import join_fields
 from ...retrievers.corpus import Corpus
 from .docs import errors
 from .errors import NotFound
@@ -48,6 +49,14 @@ class Span(_View):
     end: int
 
 
+class Part(_View):
+    """A field's place in its document's text, in Unicode code points."""
+
+    name: str
+    start: int
+    end: int
+
+
 class DocumentView(_View):
     """A whole document."""
 
@@ -56,6 +65,9 @@ class DocumentView(_View):
     url: str | None
     metadata: Metadata
     text: str
+    """The body, and each field on lines of its own."""
+    fields: list[Part]
+    """Places of the body and the fields in it; none if there are no fields."""
     passages: list[Span]
 
 
@@ -113,8 +125,10 @@ def get_document(request: Request, id: Id) -> DocumentView:
         raise NotFound(f"{id!r} is a passage", fix=f"its document is {found.doc_id!r}")
     document = corpus.document(found.doc_id, found.generation)
     passages = corpus.window(found.doc_id, found.generation, 0, 1 << 40)
+    text, spans = join_fields(document.text, document.fields)
     return DocumentView(
-        **document.model_dump(),
+        **document.model_dump()
+        | {"text": text, "fields": [Part(**span._asdict()) for span in spans]},
         passages=[Span(id=p.id, start=p.start, end=p.end) for p in passages],
     )
 

@@ -64,16 +64,17 @@ class NewDocument(Document):
     id: str = Field(default="", max_length=1024)
     """Its owner's name for it; without one it is named after its content."""
 
-    @field_validator("id", "title", "text", "url")
+    @field_validator("id", "title", "text", "url", "fields")
     @classmethod
-    def _no_nul(cls, value: str | None) -> str | None:
-        if value is not None and "\0" in value:
+    def _no_nul(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        texts = value.values() if isinstance(value, dict) else [value or ""]
+        if any("\0" in text for text in texts):
             raise ValueError("there is a NUL character, the mark of binary data")
         return value
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.title.strip() and not self.text.strip():
+        if not self.title.strip() and not self.text.strip() and not self.fields:
             raise ValueError("there is neither title nor text")
         try:
             json.dumps(self.metadata, ensure_ascii=False).encode()

@@ -42,6 +42,8 @@ class HitView(PassageView):
     rank: int
     score: float
     retriever: str
+    field: str | None
+    """The field that matched best, of a document that has fields."""
 
 
 class ShownView(_View):
@@ -114,7 +116,11 @@ class Views:
     def hit(self, hit: Hit) -> HitView:
         """Show a hit of a search."""
         return HitView(
-            **self._fields(hit.passage), rank=hit.rank, score=hit.score, retriever=hit.retriever
+            **self._fields(hit.passage),
+            rank=hit.rank,
+            score=hit.score,
+            retriever=hit.retriever,
+            field=hit.field,
         )
 
     def passage(self, passage: Passage) -> PassageView:

@@ -56,6 +56,8 @@ class Described(Found):
     text: str
     """The beginning of the passage."""
     metadata: dict[str, MetadataValue]
+    field: str | None
+    """The field that matched best, of a document that has fields."""
 
 
 class FilteredResult(_Result):
@@ -120,6 +122,7 @@ def filtered_result(hits: Sequence[Hit], template: str) -> FilteredResult:
                 **found(hit.passage, template),
                 text=snippet(hit.passage.text),
                 metadata=dict(hit.passage.metadata),
+                field=hit.field,
             )
             for hit in hits
         ]

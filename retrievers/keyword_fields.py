@@ -1,0 +1,88 @@
+"""Keyword search by field: weights of words by where they stand, and the field that has most.
+
+Beside all words of a passage an index of documents with fields holds each as ``field:word``. With
+weights w a passage scores ``w₀ BM25(all) + Σ_f (w_f − w₀) BM25(f)``, w₀ the least weight of any
+field: BM25 over all fields where their weights are equal, and never less for a higher weight.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import log1p
+from typing import Any
+
+from .keyword_query import Group, Words, build_query
+
+PARTS = "parts"
+"""The engine's field that holds words with the names of their fields."""
+
+Analyse = Callable[[str], list[str]]
+
+
+def parts_text(parts: Mapping[str, str], analyse: Analyse) -> str:
+    """Return the words of a passage's fields with the names of the fields, between spaces."""
+    return " ".join(f"{name}:{term}" for name, text in parts.items() for term in analyse(text))
+
+
+def weighted_query(
+    group: Group, everything: Any, schema: Any, analyse: Analyse, weights: Mapping[str, float]
+) -> Any:
+    """Score what a query matches by the weights of the fields its words stand in.
+
+    Args:
+        group: The query.
+        everything: The engine's query over all fields; it decides what matches.
+        schema: Of the engine.
+        analyse: Gives index terms.
+        weights: Of every field that the index holds.
+    """
+    from tantivy import Occur, Query
+
+    least = min(weights.values())
+    asked = Group(tuple(("should", words) for words in _positive(group)))
+    clauses = [(Occur.Must, Query.boost_query(everything, least))]
+    for name, weight in weights.items():
+        marked = build_query(asked, schema, PARTS, _marking(name, analyse))
+        if weight > least and marked is not None:
+            clauses.append((Occur.Should, Query.boost_query(marked, weight - least)))
+    return Query.boolean_query(clauses)
+
+
+def _marking(name: str, analyse: Analyse) -> Analyse:
+    return lambda text: [f"{name}:{term}" for term in analyse(text)]
+
+
+def _positive(group: Group) -> Iterator[Words]:
+    for need, clause in group.clauses:
+        if need != "must_not":
+            yield from _positive(clause) if isinstance(clause, Group) else (clause,)
+
+
+def asked_terms(group: Group, analyse: Analyse) -> list[str]:
+    """Return the distinct terms that a query looks for."""
+    return list(dict.fromkeys(term for words in _positive(group) for term in analyse(words.text)))
+
+
+def fullest_field(
+    idf: Mapping[str, float],
+    parts: Mapping[str, str],
+    analyse: Analyse,
+    weights: Mapping[str, float],
+) -> str | None:
+    """Return the field that holds most of a query's terms; of equals the first, None without any.
+
+    Args:
+        idf: Of each term of the query.
+        parts: What the passage says by field.
+        analyse: Gives index terms.
+        weights: By field, 1 where nothing is said.
+    """
+    totals: dict[str, float] = {}
+    for name, text in parts.items():
+        held = idf.keys() & set(analyse(text))
+        totals[name] = weights.get(name, 1.0) * sum(idf[term] for term in sorted(held))
+    best = max(totals, key=lambda name: totals[name], default=None)
+    return best if best is not None and totals[best] > 0 else None
+
+
+def inverse_frequency(documents: int, holding: int) -> float:
+    """Return BM25's idf of a term (Robertson & Zaragoza 2009, eq. 3.3, kept above 0)."""
+    return log1p((documents - holding + 0.5) / (holding + 0.5))
