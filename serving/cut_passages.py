@@ -16,15 +16,16 @@ def cut_note(count: int, settings: Settings) -> CutNote:
     """Say how many passages dense and late search know the beginning of only.
 
     >>> cut_note(1, Settings()).detail
-    '1 passage is longer than 256 tokens: dense and late search do not know the rest'
+    '1 passage is longer than 256 tokens; dense and late search do not know the rest'
     """
     from ..retrievers.windows import MAX_TOKENS
 
     windows = settings.long_texts == "windows"
     read = MAX_TOKENS if windows else settings.max_tokens
     whose = "passage is" if count == 1 else "passages are"
-    change = "chunk_tokens above 0" if windows else "long_texts = 'windows' or fewer chunk_tokens"
+    smaller = "smaller passages by chunk_tokens"
+    change = smaller if windows else f"long_texts = 'windows' or {smaller}"
     return CutNote(
-        f"{count} {whose} longer than {read} tokens: dense and late search do not know the rest",
+        f"{count} {whose} longer than {read} tokens; dense and late search do not know the rest",
         f"set {change} in settings.toml, then retrail doctor --rebuild",
     )
