@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError, CorruptStore
 from ..core.shared_files import link_or_copy
 from .keyword_fields import (
+    BODY,
     PARTS,
     asked_terms,
     fullest_field,
@@ -73,11 +74,12 @@ class KeywordIndex:
         from tantivy import Occur, Query
 
         group = parse_keyword(query)
-        parsed = build_query(group, self._schema, "body", self.analyse)
+        parsed = build_query(group, self._schema, BODY, self.analyse)
         if parsed is None or k < 1 or (within is not None and not len(within)):
             return Ranked.empty()
         if any(weight != 1 for weight in self._weights.values()):
-            parsed = weighted_query(group, parsed, self._schema, self.analyse, self._weights)
+            terms = asked_terms(group, self.analyse)
+            parsed = weighted_query(parsed, terms, self._schema, self._weights, self._idf)
         if within is not None and (found := self._deeper(parsed, k, within)) is not None:
             return found
         if within is not None:
@@ -112,10 +114,13 @@ class KeywordIndex:
 
     def field(self, query: str, parts: Mapping[str, str]) -> str | None:
         """Return the field of a passage, given by name, that holds most of a query's terms."""
-        size, searcher = self._searcher.num_docs, self._searcher
         terms = asked_terms(parse_keyword(query), self.analyse)
-        idf = {term: inverse_frequency(size, searcher.doc_freq("body", term)) for term in terms}
+        idf = {term: self._idf(BODY, term) for term in terms}
         return fullest_field(idf, parts, self.analyse, self._weights)
+
+    def _idf(self, field: str, term: str) -> float:
+        holding = self._searcher.doc_freq(field, term)
+        return inverse_frequency(self._searcher.num_docs, holding)
 
     def analyse(self, text: str) -> list[str]:
         """Return the index terms of a text."""
@@ -158,7 +163,7 @@ class KeywordWriter:
             document = Document()
             document.add_unsigned("id", row)
             body = f"{title}\n{text}" if title else text
-            document.add_text("body", _read(body, self._tokenizer))
+            document.add_text(BODY, _read(body, self._tokenizer))
             if parts:
                 document.add_text(PARTS, parts_text(parts[row], self._terms))
             with _writing():
@@ -210,7 +215,7 @@ def _open(
 
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("id", indexed=True, fast=True)
-    builder.add_text_field("body", tokenizer_name=_ANALYSER)
+    builder.add_text_field(BODY, tokenizer_name=_ANALYSER)
     if fielded:
         builder.add_text_field(PARTS, tokenizer_name=_MARKED)
     if not create and not (folder.is_dir() and tantivy.Index.exists(str(folder))):

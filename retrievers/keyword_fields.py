@@ -2,14 +2,18 @@
 
 Beside all words of a passage an index of documents with fields holds each as ``field:word``. With
 weights w a passage scores ``w₀ BM25(all) + Σ_f (w_f − w₀) BM25(f)``, w₀ the least weight of any
-field: BM25 over all fields where their weights are equal, and never less for a higher weight.
+field, with the idf of all fields: BM25 over all where weights are equal, and never less for a
+higher one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log1p
 from typing import Any
 
-from .keyword_query import Group, Words, build_query
+from .keyword_query import Group, Words
+
+BODY = "body"
+"""The engine's field that holds all words."""
 
 PARTS = "parts"
 """The engine's field that holds words with the names of their fields."""
@@ -23,31 +27,35 @@ def parts_text(parts: Mapping[str, str], analyse: Analyse) -> str:
 
 
 def weighted_query(
-    group: Group, everything: Any, schema: Any, analyse: Analyse, weights: Mapping[str, float]
+    everything: Any,
+    terms: Sequence[str],
+    schema: Any,
+    weights: Mapping[str, float],
+    idf: Callable[[str, str], float],
 ) -> Any:
     """Score what a query matches by the weights of the fields its words stand in.
 
+    A word counts in each field by its idf over all of them, as in BM25F: by the field's own, words
+    that are common but rare in titles would decide.
+
     Args:
-        group: The query.
         everything: The engine's query over all fields; it decides what matches.
+        terms: What the query looks for.
         schema: Of the engine.
-        analyse: Gives index terms.
         weights: Of every field that the index holds.
+        idf: Of a term in one of the engine's fields.
     """
     from tantivy import Occur, Query
 
     least = min(weights.values())
-    asked = Group(tuple(("should", words) for words in _positive(group)))
     clauses = [(Occur.Must, Query.boost_query(everything, least))]
     for name, weight in weights.items():
-        marked = build_query(asked, schema, PARTS, _marking(name, analyse))
-        if weight > least and marked is not None:
-            clauses.append((Occur.Should, Query.boost_query(marked, weight - least)))
+        for term in terms if weight > least else ():
+            marked = f"{name}:{term}"
+            share = idf(BODY, term) / idf(PARTS, marked)
+            held = Query.term_query(schema, PARTS, marked)
+            clauses.append((Occur.Should, Query.boost_query(held, (weight - least) * share)))
     return Query.boolean_query(clauses)
-
-
-def _marking(name: str, analyse: Analyse) -> Analyse:
-    return lambda text: [f"{name}:{term}" for term in analyse(text)]
 
 
 def _positive(group: Group) -> Iterator[Words]:
@@ -57,8 +65,8 @@ def _positive(group: Group) -> Iterator[Words]:
 
 
 def asked_terms(group: Group, analyse: Analyse) -> list[str]:
-    """Return the distinct terms that a query looks for."""
-    return list(dict.fromkeys(term for words in _positive(group) for term in analyse(words.text)))
+    """Return the terms that a query looks for, repeated ones as often."""
+    return [term for words in _positive(group) for term in analyse(words.text)]
 
 
 def fullest_field(

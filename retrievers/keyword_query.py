@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 _TOKEN = re.compile(r'(?P<quote>[+-]?"[^"]*")|(?P<paren>[+-]?\(|\))|(?P<word>[^\s()"]+)|"')
+_SIGNS = re.compile(r'["()]|(?<!\S)[+-]|(?<!\S)(?:AND|OR)(?!\S)')
+"""Without any of these a query is plain words."""
 _MAX_CLAUSES = 256
 _MAX_DEPTH = 20
 
@@ -36,11 +38,15 @@ class Group:
 def parse_keyword(query: str) -> Group:
     """Parse a keyword query; total, never fails.
 
+    >>> parse_keyword("plain words").clauses
+    (('should', Words(text='plain words', phrase=False)),)
     >>> parse_keyword('deep "late interaction" -vision').clauses[1]
     ('should', Words(text='late interaction', phrase=True))
     >>> parse_keyword("a AND NOT b").clauses
     (('must', Words(text='a', phrase=False)), ('must_not', Words(text='b', phrase=False)))
     """
+    if not _SIGNS.search(query):
+        return Group((("should", Words(query)),))  # analysed at once
     tokens = [match.group() for match in _TOKEN.finditer(query) if match.lastgroup]
     return _Parser(tokens[:_MAX_CLAUSES]).group(0)
 
