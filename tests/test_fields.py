@@ -15,7 +15,8 @@ from retrail.core.fields import FieldSpan, clip_fields, join_fields, part_texts,
 from retrail.core.settings import EMBEDDED_ENCODER, check_settings
 from retrail.retrievers import Encoder
 from retrail.retrievers.chunker import chunk, chunk_parts
-from retrail.retrievers.corpus import CORPUS, Corpus
+from retrail.retrievers.corpus import Corpus
+from retrail.retrievers.corpus_schema import CORPUS
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
 from retrail.retrievers.late import LateScorer, Layout
 from retrail.retrievers.readers.jsonl import parse_line
@@ -249,7 +250,7 @@ def keywords(folder: Path, weights: dict[str, float]) -> KeywordIndex:
         rows = [(n, parts.get("title", ""), texts[n]) for n, parts in enumerate(PASSAGES)]
         writer.add(rows, dict(enumerate(PASSAGES)))
         writer.commit()
-    return KeywordIndex(folder, "en", NAMES, weights)
+    return KeywordIndex(folder, "en", names=NAMES, weights=weights)
 
 
 def ranked(index: KeywordIndex, query: str) -> dict[int, float]:

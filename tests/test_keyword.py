@@ -145,7 +145,7 @@ def test_a_phrase_ranks_its_words_in_order_first(tmp_path: Path):
 
 
 def test_no_more_than_256_clauses_are_read():
-    assert len(parse_keyword("word " * 5_000).clauses) == 256
+    assert len(parse_keyword("+word " * 5_000).clauses) == 256
     deep = parse_keyword("(" * 5_000 + "cat")
     depth = 0
     while deep.clauses and isinstance(deep.clauses[0][1], Group):
@@ -183,8 +183,11 @@ def test_engine_syntax_is_text(index: KeywordIndex, query: str):
 
 
 @given(st.lists(st.sampled_from(["cat", "dogs", "late", "running"]), min_size=1, max_size=4))
-def test_plain_words_parse_to_optional_words(words: list[str]):
-    assert parse_keyword(" ".join(words)) == Group(tuple(("should", Words(w)) for w in words))
+def test_plain_words_rank_as_optional_words(index: KeywordIndex, words: list[str]):
+    plain, each = parse_keyword(" ".join(words)), parse_keyword(" OR ".join(["x", *words]))
+    assert plain == Group((("should", Words(" ".join(words))),))
+    assert each.clauses[1:] == tuple(("should", Words(word)) for word in words)
+    assert found(index, " ".join(words)) == found(index, " OR ".join(words))
 
 
 # Filters
