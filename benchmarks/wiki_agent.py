@@ -220,10 +220,11 @@ def _write(seeds: int) -> None:
     write_table(
         "wiki_agent",
         "Learning from the runs of LLM agents over 12,974 Wikipedia passages",
-        ("measured on", "metric", "retriever", *CONDITIONS),
+        ("measured on", "metric", "retriever", *(f"{n}, seeds: {len(d)}" for n, d in done.items())),
         rows,
         f"{told}. A query that several seeds hold out counts once, with its mean; the intervals "
-        "come from a paired bootstrap over queries.",
+        "come from a paired bootstrap over queries. Gains are over the base of the same seeds; "
+        "levels of columns with other seeds are of other queries.",
     )
 
 
