@@ -249,7 +249,7 @@ def keywords(folder: Path, weights: dict[str, float]) -> KeywordIndex:
         rows = [(n, parts.get("title", ""), texts[n]) for n, parts in enumerate(PASSAGES)]
         writer.add(rows, dict(enumerate(PASSAGES)))
         writer.commit()
-    return KeywordIndex(folder, "en", NAMES, weights)
+    return KeywordIndex(folder, "en", names=NAMES, weights=weights)
 
 
 def ranked(index: KeywordIndex, query: str) -> dict[int, float]:
