@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tantivy
 from hypothesis import example, given
 from hypothesis import strategies as st
 from retrail.core.errors import CorruptStore
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
-from retrail.retrievers.keyword_query import Group, Words, parse_keyword
+from retrail.retrievers.keyword_query import Group, Words, build_query, parse_keyword
 
 PASSAGES = {
     1: ("Cats", "A cat sat on the mat, purring."),
@@ -200,6 +201,14 @@ def test_candidates_restrict_and_keep_the_scores(index: KeywordIndex, within: se
 
 
 # Building
+
+
+def test_a_plain_query_is_not_inside_another():
+    """The engine skips passages that cannot be among the best only in a query of bare terms."""
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("body")
+    query = build_query(parse_keyword("plain words"), builder.build(), "body", str.split)
+    assert repr(query).count("BooleanQuery") == 1
 
 
 def test_the_next_index_starts_from_the_one_before(tmp_path: Path):
