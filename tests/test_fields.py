@@ -92,6 +92,11 @@ def test_a_line_with_bad_fields_is_skipped_with_the_reason(line: dict[str, objec
         parse_line(json.dumps({"_id": "d", "text": "t"} | line).encode())
 
 
+def test_a_line_whose_fields_are_one_value_has_it_as_metadata_as_before():
+    document = parse_line(b'{"_id": "d", "text": "t", "fields": "physics", "metadata": {"n": 1}}')
+    assert (document.fields, document.metadata) == ({}, {"fields": "physics", "n": 1})
+
+
 def test_a_line_may_have_fields_alone():
     document = parse_line(b'{"_id": "d", "fields": {"tags": ["a", "b"]}}')
     assert (document.text, document.fields) == ("", {"tags": "a, b"})
