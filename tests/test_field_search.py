@@ -237,6 +237,16 @@ def test_weights_of_an_index_without_fields_ask_for_a_rebuild(tmp_path: Path, en
     plain.close()
 
 
+def test_weights_that_ragatouille_has_not_are_told_before_anything_is_encoded(
+    tmp_path: Path, encoder: Encoder
+):
+    index = weighed(tmp_path, encoder, {"title": 3.0}, ragatouille="models/colbert")
+    with pytest.raises(ConfigError, match="RAGatouille's late search has no field weights"):
+        index.add(DOCUMENTS)
+    assert not list(tmp_path.glob("vectors/*"))
+    index.close()
+
+
 def test_a_rebuild_keeps_fields(index: Index):
     before = {d.id: index.corpus.document(d.id, index.generation) for d in DOCUMENTS}
     index.rebuild()
