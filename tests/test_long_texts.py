@@ -164,7 +164,7 @@ def test_the_exported_encoder_reads_alike(whole: Encoder):
 @pytest.mark.parametrize("tokens", ["words", "content", "pooled:3"])
 def test_fewer_tokens_are_kept_of_windows_too(whole: Encoder, tokens: str):
     ((_, found),) = reduced_documents(whole, [LONG], tokens, "en")
-    assert 100 < len(found.tokens) < len(whole.token_spans(LONG, "document"))
+    assert 100 < len(found.encoded.tokens) < len(whole.token_spans(LONG, "document"))
 
 
 # The index
