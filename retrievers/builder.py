@@ -7,7 +7,7 @@ between leaves the old generation served and its work kept for the next run.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -32,6 +32,7 @@ from .reading import Reading
 from .snapshot import read_layout, read_manifest
 from .sparse_build import SparseBuilder, SparseSource
 from .staging import Staging, encoder_text
+from .token_fields import check_weights
 from .tokenizers import AUTO, identity_of, keyword_identity, keyword_tokenizer
 from .vector_build import VectorBuilder
 from .vectors import VectorFiles, vectors_of
@@ -99,7 +100,6 @@ class Builder:
         Raises:
             ConfigError: The disk is full or cannot be written; what was encoded is kept.
         """
-        keyword_identity(self.settings, None)  # says at once that a tokenizer is missing
         number = self.staging.generation
         for left in (self.root / "index").glob("*.building"):
             shutil.rmtree(left, ignore_errors=True)
@@ -107,6 +107,7 @@ class Builder:
         folder = self.root / "index" / f"{number}.{token_hex(4)}.building"
         try:
             served = {} if fresh else self._served()  # which may be what is damaged
+            self._check(served)
             files = self.vectors.encode(encoder, served, progress, fresh=fresh)
             sparse = self.sparse.encode(served, progress, fresh=fresh)
             with ExitStack() as on_error:
@@ -121,6 +122,11 @@ class Builder:
                 fix="free disk space or mend the permissions, then try again; nothing is lost",
             ) from error
         return Built(number, folder, encoder)
+
+    def _check(self, served: Mapping[str, Any]) -> None:
+        """Say before anything is encoded what would fail behind it."""
+        keyword_tokenizer(keyword_identity(self.settings, served.get("tokenizer")))
+        check_weights(self.settings, self.corpus.field_names())
 
     def publish(self, built: Built, query: str | None = None) -> int:
         """Make a built generation the one that is served; returns its number.

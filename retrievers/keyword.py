@@ -4,9 +4,11 @@ The index holds no text, only postings and the passage's row id. Queries are par
 :mod:`.keyword_query`; filters arrive as row ids and restrict without touching the score.
 """
 
+import json
 import shutil
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class KeywordIndex:
             weights: Of fields, 1 where nothing is said.
         """
         self._index, self._analyser = _open(folder, language, tokenizer, fielded=bool(names))
+        self._folder = folder
         self._tokenizer = tokenizer
         self._weights = {name: (weights or {}).get(name, 1.0) for name in names}
         self._searcher = self._index.searcher()
@@ -119,8 +122,15 @@ class KeywordIndex:
         return fullest_field(idf, parts, self.analyse, self._weights)
 
     def _idf(self, field: str, term: str) -> float:
+        """Return the engine's idf of a term; 0 of one that no passage holds."""
         holding = self._searcher.doc_freq(field, term)
-        return inverse_frequency(self._searcher.num_docs, holding)
+        return inverse_frequency(self._counted, holding) if holding else 0.0
+
+    @cached_property
+    def _counted(self) -> int:
+        """How many passages the engine's statistics count: removed ones stay in its segments."""
+        meta = json.loads((self._folder / "meta.json").read_bytes())
+        return sum(segment["max_doc"] for segment in meta["segments"])
 
     def analyse(self, text: str) -> list[str]:
         """Return the index terms of a text."""

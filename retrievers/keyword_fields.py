@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log1p
 from typing import Any
 
-from .keyword_query import Group, Words
+from .keyword_query import MAX_CLAUSES, Group, Words
 
 BODY = "body"
 """The engine's field that holds all words."""
@@ -43,7 +43,7 @@ def weighted_query(
         terms: What the query looks for.
         schema: Of the engine.
         weights: Of every field that the index holds.
-        idf: Of a term in one of the engine's fields.
+        idf: Of a term in one of the engine's fields, 0 where none holds it.
     """
     from tantivy import Occur, Query
 
@@ -52,9 +52,10 @@ def weighted_query(
     for name, weight in weights.items():
         for term in terms if weight > least else ():
             marked = f"{name}:{term}"
-            share = idf(BODY, term) / idf(PARTS, marked)
-            held = Query.term_query(schema, PARTS, marked)
-            clauses.append((Occur.Should, Query.boost_query(held, (weight - least) * share)))
+            if own := idf(PARTS, marked):
+                boost = (weight - least) * idf(BODY, term) / own
+                held = Query.term_query(schema, PARTS, marked)
+                clauses.append((Occur.Should, Query.boost_query(held, boost)))
     return Query.boolean_query(clauses)
 
 
@@ -65,8 +66,8 @@ def _positive(group: Group) -> Iterator[Words]:
 
 
 def asked_terms(group: Group, analyse: Analyse) -> list[str]:
-    """Return the terms that a query looks for, repeated ones as often."""
-    return [term for words in _positive(group) for term in analyse(words.text)]
+    """Return the terms that a query looks for, repeated ones as often, as many as are searched."""
+    return [term for words in _positive(group) for term in analyse(words.text)[:MAX_CLAUSES]]
 
 
 def fullest_field(

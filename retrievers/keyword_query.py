@@ -14,7 +14,7 @@ from typing import Any, Literal
 _TOKEN = re.compile(r'(?P<quote>[+-]?"[^"]*")|(?P<paren>[+-]?\(|\))|(?P<word>[^\s()"]+)|"')
 _SIGNS = re.compile(r'["()]|(?<!\S)[+-]|(?<!\S)(?:AND|OR)(?!\S)')
 """Without any of these a query is plain words."""
-_MAX_CLAUSES = 256
+MAX_CLAUSES = 256
 _MAX_DEPTH = 20
 
 Need = Literal["should", "must", "must_not"]
@@ -48,7 +48,7 @@ def parse_keyword(query: str) -> Group:
     if not _SIGNS.search(query):
         return Group((("should", Words(query)),))  # analysed at once
     tokens = [match.group() for match in _TOKEN.finditer(query) if match.lastgroup]
-    return _Parser(tokens[:_MAX_CLAUSES]).group(0)
+    return _Parser(tokens[:MAX_CLAUSES]).group(0)
 
 
 class _Parser:
@@ -124,7 +124,11 @@ def build_query(
         if query is not None:
             built.append((occurs[need], query))
             positive |= need != "must_not"
-    return Query.boolean_query(built) if positive else None
+    if not positive:
+        return None
+    # A query inside another would keep the engine from skipping passages that cannot be among the
+    # best.
+    return built[0][1] if len(built) == 1 else Query.boolean_query(built)
 
 
 def _words(
@@ -132,7 +136,7 @@ def _words(
 ) -> Any | None:
     from tantivy import Occur, Query
 
-    terms = analyse(words.text)[:_MAX_CLAUSES]
+    terms = analyse(words.text)[:MAX_CLAUSES]
     queries = [Query.term_query(schema, field, term) for term in terms]
     if not queries:
         return None

@@ -28,7 +28,7 @@ from .ranked import Ranked
 from .similarity_pooling import Pooling
 from .sparse import SparseIndex
 from .sparse_build import SparseSource, open_index
-from .token_fields import Numbers, TokenWeights, weight_table
+from .token_fields import Numbers, TokenWeights, check_numbers, weight_table
 from .tokenizers import WORDS, keyword_tokenizer
 from .vectors import DAMAGED, VectorFiles, stored_files
 
@@ -248,7 +248,11 @@ class Snapshot:
 
     def token_fields(self, row: int) -> Numbers | None:
         """Return the numbers of the fields of a passage's stored token vectors, if kept."""
-        return None if self._fields is None else self._fields[self._late.place(row)]
+        if self._fields is None:
+            return None
+        numbers = self._fields[self._late.place(row)]
+        check_numbers(numbers, len(self.field_names))
+        return numbers
 
     def keyword_field(self, query: str, parts: Mapping[str, str]) -> str | None:
         """Return the field of a passage, given by name, that holds most of a query's terms."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import REBUILD, ConfigError, IndexMismatch
+from ..core.errors import REBUILD, ConfigError, CorruptStore, IndexMismatch
 from ..core.fields import BODY, TITLE, FieldSpan
 from ..core.settings import Settings
 from .encoder import Vectors
@@ -57,6 +57,12 @@ def check_weights(settings: Settings, names: Sequence[str]) -> None:
         )
 
 
+def check_numbers(numbers: Numbers, fields: int) -> None:
+    """Refuse numbers of none of so many fields (CorruptStore)."""
+    if numbers.max(initial=0) > fields:
+        raise CorruptStore("the fields of token vectors are damaged", fix=REBUILD)
+
+
 class TokenWeights(NamedTuple):
     """The weight of each token vector of the vector files."""
 
@@ -67,7 +73,9 @@ class TokenWeights(NamedTuple):
 
     def of(self, offset: int, length: int) -> Vectors:
         """Return the weights of a passage's token vectors."""
-        return self.table[self.fields[offset : offset + length]]
+        numbers = self.fields[offset : offset + length]
+        check_numbers(numbers, len(self.table) - 1)
+        return self.table[numbers]
 
 
 class FieldNumbers(NamedTuple):

@@ -110,6 +110,11 @@ def find_tokenizer(name: str) -> Tokenizer:
         BackendUnavailable: The package that offers it does not load.
     """
     found = _REGISTERED.get(name) or _installed(name)
+    if found is None and name in (AUTO, WORDS):
+        raise ConfigError(
+            f"{name!r} is no tokenizer that an encoder reads by",
+            fix="leave 'encoder_tokenizer' empty: encoders read words as they are",
+        )
     if found is None:
         raise ConfigError(
             f"tokenizer {name!r} is not registered",

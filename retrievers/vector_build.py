@@ -97,9 +97,12 @@ class VectorBuilder:
         Once they are kept they stay until everything is encoded afresh.
         """
         names = self.corpus.field_names()
-        has_fields = set(names) != {TITLE, BODY}
-        wanted = has_fields or is_weighted(self.settings) or served.get("fields")
-        return names if wanted else []
+        wanted = served.get("fields") or is_weighted(self.settings)
+        # Names stay when the documents that had them go.
+        had = set(names) != {TITLE, BODY}
+        if wanted or (had and self.corpus.has_fields(self.staging.generation)):
+            return names
+        return []
 
     def _int8(self, encoder: Encoder, served: Mapping[str, Any], progress: Progress) -> bool:
         """Say whether int8 encodes the passages: as in what serves, else as is best."""

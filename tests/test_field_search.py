@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from retrail.core.documents import Document
-from retrail.core.errors import ConfigError, IndexMismatch
+from retrail.core.errors import ConfigError, CorruptStore, IndexMismatch
 from retrail.core.settings import EMBEDDED_ENCODER, Settings
 from retrail.retrievers import Encoder, Index, vector_build
 from retrail.retrievers.staging import Staging
@@ -237,12 +237,42 @@ def test_weights_of_an_index_without_fields_ask_for_a_rebuild(tmp_path: Path, en
     plain.close()
 
 
+def test_weights_that_ragatouille_has_not_are_told_before_anything_is_encoded(
+    tmp_path: Path, encoder: Encoder
+):
+    index = weighed(tmp_path, encoder, {"title": 3.0}, ragatouille="models/colbert")
+    with pytest.raises(ConfigError, match="RAGatouille's late search has no field weights"):
+        index.add(DOCUMENTS)
+    assert not list(tmp_path.glob("vectors/*"))
+    index.close()
+
+
 def test_a_rebuild_keeps_fields(index: Index):
     before = {d.id: index.corpus.document(d.id, index.generation) for d in DOCUMENTS}
     index.rebuild()
     assert before == {d.id: d for d in DOCUMENTS}
     assert {d.id: index.corpus.document(d.id, index.generation) for d in DOCUMENTS} == before
     assert matched(index, "late")["chair"] == "tags"
+
+
+def test_fields_are_forgotten_with_the_last_document_that_has_some(index: Index):
+    index.remove(["chair", "lamp", "talk"])
+    assert index.snapshot().field_names, "until everything is encoded afresh"
+    index.rebuild()
+    assert index.snapshot().field_names == []
+    assert matched(index, "late", "gardens") == {"plain": None}
+    index.add(DOCUMENTS[:1])
+    assert matched(index, "late")["chair"] == "tags"
+
+
+def test_damaged_numbers_of_fields_are_told(root: Path, index: Index, encoder: Encoder):
+    (path,) = root.glob("vectors/*/fields.u16")
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    tags = weighed(root, encoder, {"tags": 3.0})
+    for opened in (index, tags):
+        with pytest.raises(CorruptStore, match="fields of token vectors are damaged"):
+            opened.search(QUERY, by="late")
+    tags.close()
 
 
 def test_more_names_than_a_corpus_may_have_leave_it_as_it_was(index: Index):

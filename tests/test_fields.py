@@ -18,6 +18,8 @@ from retrail.retrievers.chunker import chunk, chunk_parts
 from retrail.retrievers.corpus import Corpus
 from retrail.retrievers.corpus_schema import CORPUS
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
+from retrail.retrievers.keyword_fields import asked_terms
+from retrail.retrievers.keyword_query import parse_keyword
 from retrail.retrievers.late import LateScorer, Layout
 from retrail.retrievers.readers.jsonl import parse_line
 from retrail.retrievers.readers.report import Unreadable
@@ -89,6 +91,11 @@ def test_a_document_without_fields_has_the_hash_it_had():
 def test_a_line_with_bad_fields_is_skipped_with_the_reason(line: dict[str, object], says: str):
     with pytest.raises(Unreadable, match=says):
         parse_line(json.dumps({"_id": "d", "text": "t"} | line).encode())
+
+
+def test_a_line_whose_fields_are_one_value_has_it_as_metadata_as_before():
+    document = parse_line(b'{"_id": "d", "text": "t", "fields": "physics", "metadata": {"n": 1}}')
+    assert (document.fields, document.metadata) == ({}, {"fields": "physics", "n": 1})
 
 
 def test_a_line_may_have_fields_alone():
@@ -275,6 +282,30 @@ def test_the_field_of_a_word_decides_by_its_weight(tmp_path: Path):
     assert max(tags, key=lambda row: tags[row]) == 0
     assert tags[0] > plain[0]
     assert tags[2] == pytest.approx(plain[2])
+
+
+def test_weights_count_as_much_after_most_passages_are_removed(tmp_path: Path):
+    """The engine's statistics keep removed passages: by those alive, idf would be below 0."""
+    writer = KeywordWriter(tmp_path / "a", "en", fielded=True)
+    parts = [{"title": "oak", "text": "a chair"}, {"title": "lamp", "text": "of oak"}]
+    kept = {n: part for n, part in enumerate(parts)}
+    gone = {n: {"text": f"oak and oak, {n}"} for n in range(2, 40)}
+    rows = [(n, p.get("title", ""), p["text"]) for n, p in (kept | gone).items()]
+    writer.add(rows, kept | gone)
+    writer.commit()
+    later = KeywordWriter(tmp_path / "k", "en", tmp_path / "a", fielded=True)
+    later.remove(gone)
+    later.commit()
+    plain = ranked(keywords(tmp_path / "k", {}), "oak")
+    weighed = ranked(keywords(tmp_path / "k", {"title": 3.0}), "oak")
+    assert weighed[0] == pytest.approx(3 * plain[0]), "held by the title, at the idf of all fields"
+    assert weighed[1] == pytest.approx(plain[1])
+    assert keywords(tmp_path / "k", {}).field("oak", parts[0]) == "title"
+
+
+def test_no_more_terms_are_weighed_than_are_searched():
+    asked = parse_keyword("oak " * 5000)
+    assert len(asked_terms(asked, str.split)) == 256
 
 
 def test_the_field_with_most_words_is_named(tmp_path: Path):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tantivy
 from hypothesis import example, given
 from hypothesis import strategies as st
 from retrail.core.errors import CorruptStore
 from retrail.retrievers.keyword import KeywordIndex, KeywordWriter
-from retrail.retrievers.keyword_query import Group, Words, parse_keyword
+from retrail.retrievers.keyword_query import Group, Words, build_query, parse_keyword
 
 PASSAGES = {
     1: ("Cats", "A cat sat on the mat, purring."),
@@ -146,6 +147,10 @@ def test_a_phrase_ranks_its_words_in_order_first(tmp_path: Path):
 
 def test_no_more_than_256_clauses_are_read():
     assert len(parse_keyword("+word " * 5_000).clauses) == 256
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("body")
+    query = build_query(parse_keyword("word " * 5_000), builder.build(), "body", str.split)
+    assert repr(query).count("TermQuery") == 256
     deep = parse_keyword("(" * 5_000 + "cat")
     depth = 0
     while deep.clauses and isinstance(deep.clauses[0][1], Group):
@@ -203,6 +208,14 @@ def test_candidates_restrict_and_keep_the_scores(index: KeywordIndex, within: se
 
 
 # Building
+
+
+def test_a_plain_query_is_not_inside_another():
+    """The engine skips passages that cannot be among the best only in a query of bare terms."""
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field("body")
+    query = build_query(parse_keyword("plain words"), builder.build(), "body", str.split)
+    assert repr(query).count("BooleanQuery") == 1
 
 
 def test_the_next_index_starts_from_the_one_before(tmp_path: Path):

@@ -231,6 +231,21 @@ def test_cut_passages_are_told(tmp_path: Path):
         assert opened.status()["cut"] is None
 
 
+def test_counting_them_looks_at_no_other_passages(index: Index):
+    asked: list[str] = []
+    index.corpus.db.set_trace_callback(asked.append)
+    assert index.cut_passages() == 0
+    index.corpus.db.set_trace_callback(None)
+    plans = [
+        row[3]
+        for sql in asked
+        if "encodings" in sql
+        for row in index.corpus.rows(f"EXPLAIN QUERY PLAN {sql}")
+    ]
+    assert [plan for plan in plans if "encodings_cut" in plan]
+    assert not [plan for plan in plans if plan.startswith("SCAN") and "CONSTANT" not in plan]
+
+
 def test_doctor_counts_them(tmp_path: Path):
     from retrail.serving.checks import workspace
 

@@ -229,6 +229,24 @@ def test_only_names_are_looked_up():
         find_tokenizer("json")  # a module, but nobody's tokenizer
 
 
+@pytest.mark.parametrize("name", ["words", "auto"])
+def test_an_encoder_has_no_tokenizer_by_default(name: str):
+    with pytest.raises(ConfigError, match=f"'{name}' is no tokenizer.*leave 'encoder_tokenizer'"):
+        find_tokenizer(name)
+
+
+def test_one_that_the_index_keeps_is_missed_before_anything_is_encoded(
+    index: Index, tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    later = Index(tmp_path, RW.model_copy(update={"tokenizer": "auto"}), encoder)
+    monkeypatch.delitem(_REGISTERED, "rw")
+    seen = encoder.texts_encoded
+    with pytest.raises(ConfigError, match="'rw' is not registered"):
+        later.add([Document(id="new", text="Umunyeshuri mushya.")])
+    assert encoder.texts_encoded == seen
+    later.close()
+
+
 def test_a_missing_one_is_told_before_anything_is_encoded(tmp_path: Path, encoder: Encoder):
     index = Index(tmp_path, Settings(tokenizer="toy"), encoder)
     seen = encoder.texts_encoded

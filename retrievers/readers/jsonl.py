@@ -48,6 +48,8 @@ def parse_line(line: bytes, *, max_bytes: int = 100_000_000) -> Document:
     """
     check_size(len(line), max_bytes)
     record = _record(line)
+    if _is_scalar(record.get("fields")):  # then it is metadata, as any other key
+        record["metadata"] = {"fields": record.pop("fields")} | _object(record, "metadata")
     extra = {k: v for k, v in record.items() if k not in _KEYS and _is_scalar(v)}
     if not {"text", "title", "fields"} & record.keys():
         raise Unreadable("missing text", "there is neither 'text' nor 'title'")
