@@ -255,9 +255,16 @@ def test_a_workspace_of_version_1_opens_unchanged(built: Path, encoder: Encoder,
     expected = scores(plain)
     plain.close()
     with sqlite3.connect(tmp_path / "kb" / "corpus.db") as db:
-        db.execute("ALTER TABLE generations DROP COLUMN query")
-        db.execute("ALTER TABLE generations DROP COLUMN folder")
-        db.execute("PRAGMA user_version = 1")
+        for statement in (
+            "DROP INDEX encodings_cut",
+            "ALTER TABLE encodings DROP COLUMN cut",
+            "ALTER TABLE documents DROP COLUMN fields",
+            "DROP TABLE field_names",
+            "ALTER TABLE generations DROP COLUMN query",
+            "ALTER TABLE generations DROP COLUMN folder",
+            "PRAGMA user_version = 1",
+        ):
+            db.execute(statement)
     db.close()
     index = Index(tmp_path / "kb", SETTINGS, encoder)
     assert (index.published.query, index.published.folder) == ("", 1)
