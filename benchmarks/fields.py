@@ -158,9 +158,8 @@ def _gain(before: Sequence[float], after: Sequence[float]) -> str:
 NOTES = """\
 Two halves of few queries: weights chosen on one do not carry over to the other, and on CACM late
 search loses by them, as author names then outweigh what articles say. Source and author as fields
-help keyword and late search of news, whose questions name them. Weights in keyword search
-count words by their idf in that field, so that function words, rare in titles, count too much: no
-weight but 1 was chosen."""
+help keyword and late search of news, whose questions name them. For keyword
+search, which counts words by their idf over all fields, no weight but 1 was chosen."""
 
 if __name__ == "__main__":
     main()
